@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// The software TLB: linear page to host pointer, one table per privilege view.
+#pragma once
+
+#include "cpu/cpu.h"
+
+/*
+ * An entry hits when (lin ^ tag) <= PAGE_SIZE - size: one compare covers the page and
+ * the crossing of its end. The host address is lin + delta. tag_w differs from tag_r where
+ * stores need the slow path: read-only, not yet dirty, code, dirty log, MMIO.
+ *
+ * Invariant: an invalid tag in slot i is a page that belongs in another slot, so no
+ * address can match it (any address would be a candidate otherwise, even non-canonical ones).
+ */
+#define TLB_BITS 8
+#define TLB_SIZE (1u << TLB_BITS)
+
+enum tlb_view { TLB_KERNEL, TLB_USER, TLB_KERNEL_AC /* SMAP lifted by AC */, TLB_VIEWS };
+
+struct tlb_entry {
+    u64 tag_r, tag_w;
+    u64 delta;          /* host address - linear address */
+    gpa_t gpa;          /* of the page; low bits: TLB_GLOBAL … */
+};
+
+struct tlb {
+    struct tlb_entry e[TLB_SIZE];
+};
+
+static inline u64 tlb_invalid(unsigned i) { return (u64)(i ^ 1) << PAGE_SHIFT; }
+
+static inline struct tlb_entry *tlb_slot(struct tlb *t, u64 lin)
+{
+    return &t->e[(lin >> PAGE_SHIFT) & (TLB_SIZE - 1)];
+}
+
+/* Drop everything; everything but global pages; one page. Also unlinks blocks as needed. */
+void tlb_flush(struct cpu *c);
+void tlb_flush_nonglobal(struct cpu *c);
+void tlb_flush_page(struct cpu *c, u64 lin);
+
+/* Drop fast write entries of the host page that backs (gpa) (it holds code now), or all of them. */
+void tlb_drop_write(struct cpu *c, gpa_t gpa);
+void tlb_drop_all_writes(struct cpu *c);
