@@ -110,5 +110,5 @@ int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool s
 /* Byte offset of a GPR operand in cpu->r. */
 static inline u8 opnd_off(const struct opnd *o) { return (u8)(o->reg * 8 + (o->high ? 1 : 0)); }
 
-/* The first row of (rows), ended by lower == NULL, is added to the index; called once for each family. decode/table.c. */
+/* The row that implements (mnemonic), or NULL. decode/table.c. */
 const struct op_row *decode_row(u16 mnemonic);
