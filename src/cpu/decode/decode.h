@@ -4,7 +4,7 @@
 
 #include "cpu/decode/insn.h"
 
-#include <Zydis/Generated/EnumMnemonic.h>
+#include <Zydis/Mnemonic.h>
 
 /* Nothing outside decode.c sees Zydis, but for its mnemonic names. */
 

@@ -3,7 +3,6 @@
 
 #include "cpu/decode/decode.h"
 
-#include <Zydis/Mnemonic.h>
 #include <pthread.h>
 
 static const struct op_row *const families[] = {
