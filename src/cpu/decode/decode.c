@@ -231,8 +231,8 @@ int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool st
 
     pthread_once(&decoders_once, decoders_init);
     *gp = false;
-    st = ZydisDecoderDecodeFull(&decoders[mode][stack32], bytes, avail < 15 ? avail : 15, &z, op,
-                                ZYDIS_MAX_OPERAND_COUNT, 0);
+    st = ZydisDecoderDecodeFull(&decoders[mode][stack32], bytes, avail < 15 ? avail : 15, &z,
+                                op);
     if (st == ZYDIS_STATUS_NO_MORE_DATA && avail < 15)
         return -EAGAIN;
     if (!ZYAN_SUCCESS(st)) {
