@@ -52,9 +52,11 @@ void mem_free(struct mem *m);
 
 /*
  * Create, move, re-flag or (size 0) delete slot (id). (gpa), (size) and (hva) are
- * page-aligned; (hva) stays the caller's. Returns 0, -EINVAL (alignment, wrap,
- * deleting what is not there), -EEXIST (overlaps another slot) or -ENOMEM; nothing
- * changes on failure. Every vCPU must be outside guest code.
+ * page-aligned; (hva) stays the caller's. A slot keeps its size, hva and MEM_READONLY
+ * for life, as in KVM. Returns 0, -EINVAL (alignment, wrap, such a change, deleting
+ * what is not there), -EEXIST (overlaps another slot) or -ENOMEM; nothing changes on
+ * failure. Every vCPU must be outside guest code, and must drop its TLB and blocks
+ * before it goes back: slots and pages that they point to may be gone.
  */
 int mem_slot_set(struct mem *m, u32 id, gpa_t gpa, u64 size, void *hva, u32 flags);
 
@@ -69,7 +71,8 @@ struct mem_slot *mem_slot_at(struct mem *m, unsigned i);
 
 /*
  * Copy out the dirty bitmap of slot (id), (words) u64s, and clear it. The caller
- * must then flush write mappings on all vCPUs. -ENOENT: no such slot or not logging.
+ * must then flush write mappings on all vCPUs. -ENOENT: no such slot or not logging;
+ * -EINVAL: (words) holds less than one bit a page.
  */
 int mem_dirty_get(struct mem *m, u32 id, u64 *bitmap, size_t words);
 
