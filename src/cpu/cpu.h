@@ -211,6 +211,7 @@ enum cpu_exit_reason {
 #define CPU_REQ_RECHECK BIT(5)   /* memory may have been written from outside: recheck blocks */
 #define CPU_REQ_EXCLUSIVE BIT(6) /* another vCPU wants everybody out of guest code */
 #define CPU_REQ_INIT BIT(7)
+#define CPU_REQ_SLOTS BIT(8)     /* memslots changed: drop the TLB and all blocks */
 
 struct cpu;
 
@@ -260,11 +261,16 @@ struct cpu {
     u32 inhibit;    /* CPU_INHIBIT_*: for one instruction more */
     struct cpu_seg seg[SEG_COUNT]; /* seg[SEG_NONE].base is 0 for ever */
     u64 insn_count;
+    u8 block_key;   /* what a decoded block depends on: (mode) and the fetch view */
+    const volatile u8 *stop_flag; /* polled now and then: nonzero acts as CPU_REQ_EXIT; may be NULL */
+    u32 link_epoch; /* changes when links between blocks by linear address become doubtful */
+    u32 recheck_epoch; /* changes when blocks must be compared with memory again */
 
     /* --- system --- */
     u64 cr0, cr2, cr3, cr4, xcr0, efer;
     struct cpu_dtable gdt, idt;
     u64 dr[4], dr6, dr7;
+    u64 watch_hit; /* DR6 bits of data breakpoints that the current instruction has touched */
     u64 star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;
     u64 xss, xfd, xfd_err;
@@ -297,6 +303,7 @@ struct cpu {
     unsigned cpuid_count;
     u64 cpuid_xcr0;   /* XCR0 bits that CPUID.0D.0 of this guest offers */
     bool cpuid_has_xfd;
+    u8 maxphyaddr;    /* CPUID.80000008; cpu_reset() gives 46 until a table says otherwise */
     gpa_t pdpte[4];   /* PAE: loaded with CR3 */
 
     struct cpu_amx amx;
@@ -381,6 +388,9 @@ int cpu_msr_write(struct cpu *c, u32 index, u64 val, bool host);
 
 /* Indices that KVM_GET_MSR_INDEX_LIST names, in order; NULL past the end. */
 const u32 *cpu_msr_index_list(unsigned *count);
+
+/* IA32_ARCH_CAPABILITIES that a guest is shown. sys/cpuid.c. */
+u64 cpu_arch_capabilities(void);
 
 /* Guest TSC now. */
 u64 cpu_tsc(const struct cpu *c);

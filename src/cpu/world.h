@@ -31,3 +31,6 @@ void cpu_world_exclusive_end(struct cpu_world *w, struct cpu *self);
 
 /* Set request bits on all vCPUs but (except, may be NULL). Any thread. */
 void cpu_world_request(struct cpu_world *w, u32 bits, struct cpu *except);
+
+/* Drop every vCPU's fast write mapping of the page at (gpa). The caller is exclusive. */
+void cpu_world_drop_writes(struct cpu_world *w, gpa_t gpa);

@@ -28,6 +28,19 @@ int mmu_store(struct cpu *c, u64 lin, const void *buf, unsigned len, unsigned ac
 int mmu_probe(struct cpu *c, u64 lin, unsigned len, unsigned acc);
 
 /*
+ * The page that instructions at (lin) come from. OP_NEXT; OP_FAULT (#PF, #GP); OP_EXIT with
+ * CPU_EXIT_INTERNAL_ERROR when it is not RAM.
+ */
+int mmu_fetch(struct cpu *c, u64 lin, struct tlb_fetch **ret);
+
+/*
+ * Say that instructions in [gpa, gpa + len) of one page are about to be decoded: no vCPU
+ * keeps a fast write mapping of the page. Returns the page's gen as it was after that;
+ * bytes read from now on are current as long as gen stays.
+ */
+u32 mmu_mark_code(struct cpu *c, struct mem_slot *slot, gpa_t gpa, unsigned len);
+
+/*
  * Host pointer good for a direct access of (len) bytes at (lin) not crossing a page, or
  * NULL if it would need the slow path (never faults, never fills). For bulk moves.
  */
@@ -80,6 +93,8 @@ struct mmu_rmw {
     u8 size;
     bool bounced, exclusive;
     unsigned acc;
+    gpa_t gpa;              /* of an in-place access that commit must account for */
+    struct mem_slot *slot;
     _Alignas(16) u8 buf[16];
 };
 

@@ -20,11 +20,27 @@ enum tlb_view { TLB_KERNEL, TLB_USER, TLB_KERNEL_AC /* SMAP lifted by AC */, TLB
 struct tlb_entry {
     u64 tag_r, tag_w;
     u64 delta;          /* host address - linear address */
-    gpa_t gpa;          /* of the page; low bits: TLB_GLOBAL … */
+    gpa_t gpa;          /* of the page, and TLB_GLOBAL, TLB_2M, TLB_1G */
+};
+
+#define TLB_GLOBAL BIT(0)
+#define TLB_2M BIT(1) /* a 4 KiB piece of a page of up to 4 MiB, 1 GiB: INVLPG drops all pieces */
+#define TLB_1G BIT(2)
+
+/* Where instructions come from: one page of RAM. Same tag rule. */
+#define TLB_FETCH_SIZE 128
+
+struct tlb_fetch {
+    u64 tag;
+    u8 *host;
+    gpa_t gpa;
+    struct mem_slot *slot;
 };
 
 struct tlb {
     struct tlb_entry e[TLB_SIZE];
+    struct tlb_fetch f[TLB_FETCH_SIZE];
+    bool used; /* something was filled since the last flush */
 };
 
 static inline u64 tlb_invalid(unsigned i) { return (u64)(i ^ 1) << PAGE_SHIFT; }
@@ -33,6 +49,15 @@ static inline struct tlb_entry *tlb_slot(struct tlb *t, u64 lin)
 {
     return &t->e[(lin >> PAGE_SHIFT) & (TLB_SIZE - 1)];
 }
+
+static inline struct tlb_fetch *tlb_fetch_slot(struct tlb *t, u64 lin)
+{
+    return &t->f[(lin >> PAGE_SHIFT) & (TLB_FETCH_SIZE - 1)];
+}
+
+/* Allocate the three views, empty, and select one. 0 or -ENOMEM. */
+int tlb_create(struct cpu *c);
+void tlb_free(struct cpu *c);
 
 /* Drop everything; everything but global pages; one page. Also unlinks blocks as needed. */
 void tlb_flush(struct cpu *c);

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// Life of a CPU, its reset state, and what is derived from control registers.
+
+#include "cpu/cpu.h"
+#include "cpu/interp/block.h"
+#include "cpu/mmu/tlb.h"
+#include "cpu/world.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AR_CODE16 (SEG_AR_P | SEG_AR_S | 0xb)
+#define AR_DATA16 (SEG_AR_P | SEG_AR_S | 0x3)
+#define PAT_RESET 0x0007040600070406ull
+
+int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const struct cpu_bus *bus,
+               void *owner)
+{
+    struct cpu *c = aligned_alloc(64, ALIGN_UP(sizeof(*c), 64));
+    int rc;
+
+    if (!c)
+        return -ENOMEM;
+    memset(c, 0, sizeof(*c));
+    c->world = world;
+    c->mem = mem;
+    c->bus = bus;
+    c->owner = owner;
+    c->maxphyaddr = 46;
+    rc = tlb_create(c);
+    if (rc)
+        goto free_cpu;
+    rc = block_cache_create(&c->blocks);
+    if (rc)
+        goto free_cpu;
+    rc = cpu_world_add(world, c);
+    if (rc)
+        goto free_cpu;
+    cpu_reset(c, false);
+    *ret = c;
+    return 0;
+
+free_cpu:
+    block_cache_free(c->blocks);
+    tlb_free(c);
+    free(c);
+    return rc;
+}
+
+void cpu_free(struct cpu *c)
+{
+    if (!c)
+        return;
+    cpu_world_remove(c->world, c);
+    block_cache_free(c->blocks);
+    tlb_free(c);
+    free(c->cpuid);
+    free(c->amx.tile);
+    free(c);
+}
+
+static void reset_segments(struct cpu *c)
+{
+    for (int i = SEG_ES; i <= SEG_GS; i++)
+        c->seg[i] = (struct cpu_seg){.limit = 0xffff, .ar = AR_DATA16};
+    c->seg[SEG_CS] = (struct cpu_seg){.sel = 0xf000, .base = 0xffff0000, .limit = 0xffff, .ar = AR_CODE16};
+    c->seg[SEG_NONE] = (struct cpu_seg){0};
+    c->seg[SEG_TR] = (struct cpu_seg){.limit = 0xffff, .ar = SEG_AR_P | 0xb};
+    c->seg[SEG_LDTR] = (struct cpu_seg){.limit = 0xffff, .ar = SEG_AR_P | 0x2};
+    c->gdt = c->idt = (struct cpu_dtable){.limit = 0xffff};
+}
+
+/* What RESET sets and INIT keeps: SDM 3A table 10-1. */
+static void reset_cold(struct cpu *c)
+{
+    memset(&c->vec, 0, sizeof(c->vec));
+    c->vec.x87.fcw = 0x40;
+    c->vec.x87.mxcsr = 0x1f80;
+    free(c->amx.tile);
+    memset(&c->amx, 0, sizeof(c->amx));
+    c->xcr0 = XCR0_X87;
+    c->xss = c->xfd = c->xfd_err = 0;
+    c->pat = PAT_RESET;
+    c->misc_enable = BIT(0);
+    c->mtrr_def = 0;
+    memset(c->mtrr_fixed, 0, sizeof(c->mtrr_fixed));
+    memset(c->mtrr_var, 0, sizeof(c->mtrr_var));
+    c->mcg_status = c->mcg_ctl = 0;
+    memset(c->mc_bank, 0, sizeof(c->mc_bank));
+    memset(c->msr_misc, 0, sizeof(c->msr_misc));
+    c->arch_capabilities = cpu_arch_capabilities();
+    c->tsc_aux = c->spec_ctrl = 0;
+    c->tsc_adjust = 0;
+}
+
+void cpu_reset(struct cpu *c, bool init)
+{
+    u64 cr0_kept = init ? c->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW;
+
+    memset(c->r, 0, sizeof(c->r));
+    c->r[REG_RDX] = 0x600;
+    c->rip = 0xfff0;
+    c->cc = cpu_cc_from_rflags(0);
+    c->rflags = BIT(1);
+    c->cpl = 0;
+    c->inhibit = 0;
+    reset_segments(c);
+    c->cr0 = CR0_ET | cr0_kept;
+    c->cr2 = c->cr3 = c->cr4 = c->efer = 0;
+    memset(c->dr, 0, sizeof(c->dr));
+    c->dr6 = 0xffff0ff0;
+    c->dr7 = 0x400;
+    c->star = c->lstar = c->cstar = c->sfmask = c->kernel_gs_base = 0;
+    c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = 0;
+    c->debugctl = 0;
+    c->exc.pending = c->reinject.pending = false;
+    c->nmi_blocked = c->nmi_pending = c->halted = false;
+    if (!init)
+        reset_cold(c);
+    cpu_mode_update(c);
+    cpu_mmu_changed(c);
+}
+
+void cpu_sipi(struct cpu *c, u8 vector)
+{
+    c->seg[SEG_CS].sel = (u16)(vector << 8);
+    c->seg[SEG_CS].base = (u64)vector << 12;
+    c->rip = 0;
+    cpu_mode_update(c);
+}
+
+u64 cpu_rflags_get(const struct cpu *c)
+{
+    return c->rflags | cpu_cc_to_rflags(c->cc);
+}
+
+void cpu_rflags_set(struct cpu *c, u64 rflags)
+{
+    u64 old = c->rflags;
+
+    c->cc = cpu_cc_from_rflags(rflags);
+    c->rflags = (rflags & ~RFLAGS_ARITH & 0x3f7fd7) | BIT(1);
+    if ((old ^ c->rflags) & (RFLAGS_AC | RFLAGS_VM))
+        cpu_mode_update(c);
+}
+
+void cpu_mode_update(struct cpu *c)
+{
+    u32 cs = c->seg[SEG_CS].ar;
+
+    if (c->efer & EFER_LMA && cs & SEG_AR_L)
+        c->mode = MODE_64;
+    else if (cs & SEG_AR_DB)
+        c->mode = MODE_32;
+    else
+        c->mode = MODE_16;
+
+    if (c->cpl == 3)
+        c->tlb = c->tlbs[TLB_USER];
+    else if (c->cr4 & CR4_SMAP && c->rflags & RFLAGS_AC)
+        c->tlb = c->tlbs[TLB_KERNEL_AC];
+    else
+        c->tlb = c->tlbs[TLB_KERNEL];
+    c->block_key = (u8)(c->mode | (c->cpl == 3) << 2);
+}
+
+void cpu_mmu_changed(struct cpu *c)
+{
+    tlb_flush(c);
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MIT
+// Building, finding and re-validating blocks of decoded instructions.
+
+/*
+ * Theory of operation
+ *
+ * Three ways lead to a block, from fast to slow: a link from the block before, the jump cache
+ * (by linear address, emptied by changing link_epoch), the hash (by guest-physical address and
+ * key). All three end in a check that the block is current.
+ *
+ * Building takes a snapshot of the bytes, decodes it, marks the lines as code, reads the page's
+ * gen, and compares the snapshot with memory again: a store that came between is caught by
+ * the comparison, one that comes later changes gen.
+ *
+ * Blocks live in an arena that is filled from the front and emptied whole. It belongs to
+ * one vCPU; no lock.
+ */
+
+#include "cpu/interp/block.h"
+#include "cpu/decode/decode.h"
+#include "cpu/mmu/access.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define ARENA_SIZE (32ul << 20)
+#define ARENA_CHUNK (1ul << 20) /* made present at once */
+#define HASH_SIZE 65536u
+#define JUMP_SIZE 4096u
+#define INSN_MAX_LEN 15
+
+struct jump {
+    u64 rip;
+    struct block *block;
+    u32 epoch;
+    u8 key;
+};
+
+struct block_cache {
+    u8 *arena;
+    size_t used, present;
+    struct block *hash[HASH_SIZE];
+    struct jump jump[JUMP_SIZE];
+};
+
+int block_cache_create(struct block_cache **ret)
+{
+    struct block_cache *bc = calloc(1, sizeof(*bc));
+
+    if (!bc)
+        return -ENOMEM;
+    bc->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (bc->arena == MAP_FAILED) {
+        free(bc);
+        return -ENOMEM;
+    }
+    *ret = bc;
+    return 0;
+}
+
+void block_cache_free(struct block_cache *bc)
+{
+    if (!bc)
+        return;
+    munmap(bc->arena, ARENA_SIZE);
+    free(bc);
+}
+
+void block_cache_flush(struct cpu *c)
+{
+    struct block_cache *bc = c->blocks;
+
+    c->link_epoch++;
+    bc->used = 0;
+    memset(bc->hash, 0, sizeof(bc->hash));
+    memset(bc->jump, 0, sizeof(bc->jump));
+}
+
+/* Room for a block of (count) insns and (len) bytes; empties the arena when it is full. */
+static struct block *arena_take(struct cpu *c, unsigned count, unsigned len)
+{
+    struct block_cache *bc = c->blocks;
+    size_t size = ALIGN_UP(sizeof(struct block) + (count + 1) * sizeof(struct insn) + len, 16);
+    struct block *b;
+
+    if (bc->used + size > ARENA_SIZE)
+        block_cache_flush(c);
+    if (bc->used + size > bc->present) {
+        madvise(bc->arena + bc->present, ARENA_CHUNK, MADV_POPULATE_WRITE);
+        bc->present += ARENA_CHUNK;
+    }
+    b = (struct block *)(bc->arena + bc->used);
+    bc->used += size;
+    b->bytes = (u8 *)&b->insn[count + 1];
+    return b;
+}
+
+static struct block **hash_slot(struct block_cache *bc, gpa_t gpa, u8 key)
+{
+    u64 h = (gpa ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull;
+
+    return &bc->hash[h >> 48];
+}
+
+/* Sentinel: the block ran to its end without a branch. */
+static int op_continue(struct cpu *c, const struct insn *in)
+{
+    c->rip = cpu_rip_trim(c, insn_rip(c, in));
+    c->insn_count--;
+    return OP_END;
+}
+
+/* Decode from a snapshot of (avail) bytes at page offset (off). Returns the insn count; *len code bytes. */
+static unsigned decode_run(const struct cpu *c, const u8 *bytes, unsigned avail, unsigned off,
+                           struct insn *insn, unsigned *len)
+{
+    unsigned n = 0, pos = 0;
+
+    while (n < BLOCK_INSNS && pos < avail) {
+        int l = decode_insn(bytes + pos, avail - pos, c->mode, c->mode != MODE_16, off + pos, &insn[n]);
+
+        if (l < 0)
+            break;
+        pos += (unsigned)l;
+        if (insn[n++].flags & INSN_ENDS)
+            break;
+    }
+    *len = pos;
+    return n;
+}
+
+static struct block *block_make(struct cpu *c, struct tlb_fetch *f, gpa_t gpa, unsigned count,
+                                const struct insn *insn, const u8 *bytes, unsigned len)
+{
+    struct block *b = arena_take(c, count, len), **slot;
+    u8 *copy = b->bytes;
+
+    *b = (struct block){
+        .gpa = gpa,
+        .key = c->block_key,
+        .count = (u16)count,
+        .len = (u16)len,
+        .off = (u16)(gpa & ~PAGE_MASK),
+        .recheck = c->recheck_epoch,
+        .page = mem_slot_page(f->slot, gpa),
+        .slot = f->slot,
+        .host = f->host + (gpa & ~PAGE_MASK),
+        .bytes = copy,
+        .link_epoch = c->link_epoch,
+    };
+    memcpy(b->insn, insn, count * sizeof(*insn));
+    b->insn[count] = (struct insn){.op = op_continue, .off = (u16)(b->off + len), .base = REG_ZERO,
+                                   .index = REG_ZERO, .seg = SEG_NONE};
+    memcpy(b->bytes, bytes, len);
+    slot = hash_slot(c->blocks, gpa, b->key);
+    b->hash_next = *slot;
+    *slot = b;
+    c->stats.blocks_built++;
+    return b;
+}
+
+/* The first instruction crosses the page's end: a block of it alone, from both pages. */
+static int build_crossing(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block **ret)
+{
+    unsigned off = lin & ~PAGE_MASK, head = (unsigned)(PAGE_SIZE - off);
+    struct tlb_fetch first = *f, *second;
+    u8 bytes[INSN_MAX_LEN];
+    struct insn insn;
+    struct block *b;
+    int len, rc;
+
+    rc = mmu_fetch(c, lin + head, &second);
+    if (rc)
+        return rc;
+    memcpy(bytes, first.host + off, head);
+    memcpy(bytes + head, second->host, INSN_MAX_LEN - head);
+    len = decode_insn(bytes, INSN_MAX_LEN, c->mode, c->mode != MODE_16, off, &insn);
+    b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len);
+    b->crosses = true;
+    b->gen = mmu_mark_code(c, first.slot, b->gpa, head);
+    *ret = b;
+    return OP_NEXT;
+}
+
+static int block_build(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block **ret)
+{
+    unsigned off = lin & ~PAGE_MASK, avail, count, len;
+    gpa_t gpa = (f->gpa & PAGE_MASK) + off;
+    struct insn insn[BLOCK_INSNS];
+    u8 bytes[BLOCK_BYTES];
+    struct block *b;
+    u32 gen;
+
+    avail = PAGE_SIZE - off < BLOCK_BYTES ? (unsigned)(PAGE_SIZE - off) : BLOCK_BYTES;
+    do {
+        memcpy(bytes, f->host + off, avail);
+        count = decode_run(c, bytes, avail, off, insn, &len);
+        if (count == 0)
+            return build_crossing(c, lin, f, ret);
+        gen = mmu_mark_code(c, f->slot, gpa, len);
+    } while (memcmp(bytes, f->host + off, len));
+    b = block_make(c, f, gpa, count, insn, bytes, len);
+    b->gen = gen;
+    *ret = b;
+    return OP_NEXT;
+}
+
+/* Compare the block with memory; true if it may run (again). */
+static bool revalidate(struct cpu *c, struct block *b)
+{
+    u32 gen = mmu_mark_code(c, b->slot, b->gpa, b->len);
+
+    if (memcmp(b->bytes, b->host, b->len)) {
+        c->stats.recheck_fail++;
+        return false;
+    }
+    b->gen = gen;
+    b->recheck = c->recheck_epoch;
+    return true;
+}
+
+/* A crossing block's tail comes from whatever the second page is now. */
+static int crossing_current(struct cpu *c, u64 lin, const struct block *b, bool *current)
+{
+    unsigned head = (unsigned)(PAGE_SIZE - b->off);
+    struct tlb_fetch *second;
+    int rc = mmu_fetch(c, lin + head, &second);
+
+    if (rc)
+        return rc;
+    *current = !memcmp(b->bytes, b->host, head) &&
+               !memcmp(b->bytes + head, second->host, b->len - head);
+    return OP_NEXT;
+}
+
+static void unhash(struct cpu *c, struct block *b)
+{
+    struct block **p = hash_slot(c->blocks, b->gpa, b->key);
+
+    while (*p && *p != b)
+        p = &(*p)->hash_next;
+    if (*p)
+        *p = b->hash_next;
+}
+
+static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
+{
+    struct tlb_fetch *f;
+    struct block *b;
+    bool current;
+    gpa_t gpa;
+    int rc = mmu_fetch(c, lin, &f);
+
+    if (rc)
+        return rc;
+    gpa = (f->gpa & PAGE_MASK) + (lin & ~PAGE_MASK);
+    for (b = *hash_slot(c->blocks, gpa, c->block_key); b; b = b->hash_next) {
+        if (b->gpa == gpa && b->key == c->block_key)
+            break;
+    }
+    if (!b)
+        return block_build(c, lin, f, ret);
+    if (b->crosses) {
+        struct tlb_fetch first = *f;
+
+        rc = crossing_current(c, lin, b, &current);
+        if (rc)
+            return rc;
+        if (!current) {
+            unhash(c, b);
+            return build_crossing(c, lin, &first, ret);
+        }
+    } else if (!block_current(c, b) && !revalidate(c, b)) {
+        unhash(c, b);
+        c->link_epoch++; /* links and the jump cache may still name it */
+        return block_build(c, lin, f, ret);
+    }
+    *ret = b;
+    return OP_NEXT;
+}
+
+int block_find(struct cpu *c, struct block **ret)
+{
+    struct jump *j = &c->blocks->jump[(c->rip ^ c->rip >> 12) & (JUMP_SIZE - 1)];
+    u64 lin = c->rip;
+    int rc;
+
+    if (likely(j->rip == c->rip && j->epoch == c->link_epoch && j->key == c->block_key && j->block &&
+               block_current(c, j->block))) {
+        *ret = j->block;
+        return OP_NEXT;
+    }
+    if (unlikely(c->mode != MODE_64)) {
+        if (c->rip > c->seg[SEG_CS].limit)
+            return cpu_raise_gp(c);
+        lin = (u32)(c->rip + c->seg[SEG_CS].base);
+    }
+    rc = block_lookup(c, lin, ret);
+    if (rc == OP_NEXT && !(*ret)->crosses) {
+        j->rip = c->rip;
+        j->block = *ret;
+        j->epoch = c->link_epoch;
+        j->key = c->block_key;
+    }
+    return rc;
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// Cached runs of decoded instructions, keyed by guest-physical address and mode.
+#pragma once
+
+#include "cpu/decode/insn.h"
+
+#define BLOCK_INSNS 32  /* most insns in a block */
+#define BLOCK_BYTES 256 /* most code bytes in a block */
+
+/*
+ * A block starts at a guest-physical address and stays in one page, but for a single
+ * instruction that crosses into the next page, which is a block of its own (crosses).
+ * It ends with a sentinel insn whose op continues at the address after it.
+ *
+ * It may run while (gen) equals its page's and (recheck) the vCPU's; otherwise its bytes are
+ * compared with memory first. A crossing block is compared each time, since only its first
+ * page is part of its key.
+ */
+struct block {
+    struct block *hash_next;
+    gpa_t gpa;
+    u8 key;
+    bool crosses;
+    u16 count;
+    u16 len;             /* code bytes */
+    u16 off;             /* offset of the first byte in its page */
+    u32 gen, recheck;
+    struct mem_page *page;
+    struct mem_slot *slot;
+    const u8 *host;      /* the code in guest RAM */
+    u8 *bytes;           /* the code as it was decoded */
+    /* Successors by linear address: good while link_epoch equals the vCPU's. */
+    u32 link_epoch;
+    unsigned link_victim;
+    u64 link_rip[2];
+    struct block *link[2];
+    struct insn insn[];
+};
+
+int block_cache_create(struct block_cache **ret);
+void block_cache_free(struct block_cache *bc);
+
+/* Drop every block. */
+void block_cache_flush(struct cpu *c);
+
+/*
+ * The block at c->rip, decoded if need be and current. OP_NEXT; OP_FAULT when the fetch
+ * faults; OP_EXIT when there is no RAM to fetch from.
+ */
+int block_find(struct cpu *c, struct block **ret);
+
+/* May (b) run as it is? */
+static inline bool block_current(const struct cpu *c, const struct block *b)
+{
+    return b->recheck == c->recheck_epoch &&
+           atomic_load_explicit(&b->page->gen, memory_order_acquire) == b->gen;
+}

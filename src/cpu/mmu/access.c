@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT
+// The slow paths of guest memory access: TLB fills, page crossings, MMIO, code pages, LOCKs.
+
+/*
+ * Theory of operation
+ *
+ * Every access is cut at page boundaries into pieces, and each piece is resolved to a
+ * `struct place` before anything is copied, so that a fault on the second page leaves the
+ * first untouched.
+ *
+ * Code pages. A page with code_lines has no write entry in any TLB. The two sides of the race
+ * between filling a write entry and marking a page as code are ordered like Dekker's: the
+ * filler publishes its bit in (writers), then reads (code_lines); the marker publishes
+ * (code_lines), then reads (writers). At least one of them sees the other. A marker that sees
+ * foreign bits stops the world and drops those entries.
+ */
+
+#include "cpu/mmu/access.h"
+#include "cpu/mmu/walk.h"
+#include "cpu/world.h"
+
+#define MMIO_MAX 8 /* bytes of one bus access */
+
+/* One piece of an access, within a page. */
+struct place {
+    u8 *host;              /* NULL: MMIO */
+    gpa_t gpa;
+    struct mem_slot *slot; /* NULL: a hole */
+    bool fast;             /* a write needs no accounting */
+    unsigned len;
+};
+
+static struct tlb *view_of(struct cpu *c, unsigned acc)
+{
+    return acc & MMU_SYSTEM ? c->tlbs[TLB_KERNEL] : c->tlb;
+}
+
+/* May this vCPU keep a fast write mapping of the page? Publishes it in (writers) before looking. */
+static bool write_may_be_fast(struct cpu *c, struct mem_slot *slot, gpa_t gpa)
+{
+    struct mem_page *page = mem_slot_page(slot, gpa);
+    u64 n = (gpa - slot->gpa) >> PAGE_SHIFT;
+
+    if (slot->flags & MEM_READONLY)
+        return false;
+    if (slot->dirty && !(atomic_load(&slot->dirty[n / 64]) & BIT(n % 64)))
+        return false;
+    atomic_fetch_or(&page->writers, 1u << (c->index & 31));
+    return atomic_load(&page->code_lines) == 0;
+}
+
+static u8 size_flags(u64 page_size)
+{
+    return page_size >= BIT(30) ? TLB_1G : page_size > PAGE_SIZE ? TLB_2M : 0;
+}
+
+/* Does the view now in force let ordinary stores through to a page with these rights? */
+static bool view_writes(const struct cpu *c, const struct walk *w, bool user)
+{
+    return w->dirty && (w->writable || (!user && !(c->cr0 & CR0_WP)));
+}
+
+static void fill_entry(struct cpu *c, struct tlb *t, u64 lin, const struct walk *w,
+                       struct mem_slot *slot, bool fast_write)
+{
+    unsigned i = (lin >> PAGE_SHIFT) & (TLB_SIZE - 1);
+    struct tlb_entry *e = &t->e[i];
+    gpa_t page = w->gpa & PAGE_MASK;
+
+    t->used = true;
+    e->tag_r = lin & PAGE_MASK;
+    e->tag_w = fast_write ? e->tag_r : tlb_invalid(i);
+    e->delta = (u64)(uintptr_t)mem_slot_hva(slot, page) - e->tag_r;
+    e->gpa = page | (w->global ? TLB_GLOBAL : 0) | size_flags(w->page_size);
+}
+
+#define DR7_ENABLED 0xffull
+
+/* Note data breakpoints that [lin, lin + len) touches: SDM 3B 17.2.4. While one is armed no entry is filled. */
+static void watch(struct cpu *c, u64 lin, unsigned len, bool write)
+{
+    static const u8 lengths[4] = {1, 2, 8, 4};
+
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned type = c->dr7 >> (16 + 4 * i) & 3, n = lengths[c->dr7 >> (18 + 4 * i) & 3];
+        u64 at = c->dr[i] & ~(u64)(n - 1);
+
+        if (c->dr7 >> (2 * i) & 3 && (type == 3 || (type == 1 && write)) && lin < at + n &&
+            at < lin + len)
+            c->watch_hit |= BIT(i);
+    }
+}
+
+/* Resolve one piece, through the TLB or a walk that fills it. */
+static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct place *pl)
+{
+    struct tlb *t = view_of(c, acc);
+    struct tlb_entry *e = tlb_slot(t, lin);
+    bool write = acc & MMU_WRITE;
+    struct walk w;
+    int rc;
+
+    pl->len = len;
+    if (unlikely(c->dr7 & DR7_ENABLED) && !(acc & MMU_SYSTEM))
+        watch(c, lin, len, write);
+    if ((lin ^ (write ? e->tag_w : e->tag_r)) <= PAGE_SIZE - len) {
+        pl->host = (u8 *)(lin + e->delta);
+        pl->gpa = (e->gpa & PAGE_MASK) | (lin & ~PAGE_MASK);
+        pl->slot = NULL;
+        pl->fast = true;
+        return OP_NEXT;
+    }
+    c->stats.tlb_miss++;
+    rc = mmu_walk(c, lin, acc, &w);
+    if (rc)
+        return rc;
+    if (!(c->efer & EFER_LMA))
+        lin = (u32)lin;
+    pl->gpa = w.gpa;
+    pl->slot = mem_slot_find(c->mem, w.gpa);
+    pl->host = NULL;
+    pl->fast = false;
+    if (!pl->slot || (write && pl->slot->flags & MEM_READONLY))
+        return OP_NEXT;
+    mem_populate(pl->slot, w.gpa);
+    pl->host = mem_slot_hva(pl->slot, w.gpa);
+    if (view_writes(c, &w, c->cpl == 3 && !(acc & MMU_SYSTEM)))
+        pl->fast = write_may_be_fast(c, pl->slot, w.gpa);
+    if (likely(!(c->dr7 & DR7_ENABLED)))
+        fill_entry(c, t, lin, &w, pl->slot, pl->fast);
+    return OP_NEXT;
+}
+
+/* Bytes of [lin, lin + len) in lin's page. */
+static unsigned piece_len(u64 lin, unsigned len)
+{
+    unsigned room = (unsigned)(PAGE_SIZE - (lin & ~PAGE_MASK));
+
+    return len < room ? len : room;
+}
+
+static int load_piece(struct cpu *c, const struct place *pl, u8 *buf)
+{
+    int rc = OP_NEXT;
+
+    if (pl->host) {
+        memcpy(buf, pl->host, pl->len);
+        return OP_NEXT;
+    }
+    for (unsigned i = 0; i < pl->len && rc == OP_NEXT; i += MMIO_MAX)
+        rc = c->bus->mmio_read(c, pl->gpa + i, buf + i,
+                               pl->len - i < MMIO_MAX ? pl->len - i : MMIO_MAX);
+    return rc;
+}
+
+/* OP_NEXT or OP_STOP; negative only from the bus, before it took anything. */
+static int store_piece(struct cpu *c, const struct place *pl, const u8 *buf)
+{
+    int rc = OP_NEXT;
+
+    if (!pl->host) {
+        for (unsigned i = 0; i < pl->len && rc >= 0; i += MMIO_MAX) {
+            int r = c->bus->mmio_write(c, pl->gpa + i, buf + i,
+                                       pl->len - i < MMIO_MAX ? pl->len - i : MMIO_MAX);
+            rc = r < 0 ? r : r > rc ? r : rc;
+        }
+        return rc;
+    }
+    memcpy(pl->host, buf, pl->len);
+    if (!pl->fast && mem_page_written(pl->slot, pl->gpa, pl->len)) {
+        c->stats.smc++;
+        return OP_STOP;
+    }
+    return OP_NEXT;
+}
+
+int mmu_load(struct cpu *c, u64 lin, void *buf, unsigned len, unsigned acc)
+{
+    u8 tmp[64], *out = len <= sizeof(tmp) ? tmp : buf;
+    struct place pl;
+    int rc;
+
+    for (unsigned done = 0; done < len; done += pl.len) {
+        rc = resolve(c, lin + done, piece_len(lin + done, len - done), acc, &pl);
+        if (rc == OP_NEXT)
+            rc = load_piece(c, &pl, out + done);
+        if (rc)
+            return rc;
+    }
+    if (out == tmp)
+        memcpy(buf, tmp, len);
+    return OP_NEXT;
+}
+
+int mmu_probe(struct cpu *c, u64 lin, unsigned len, unsigned acc)
+{
+    struct place pl;
+    int rc = OP_NEXT;
+
+    for (unsigned done = 0; done < len && rc == OP_NEXT; done += pl.len)
+        rc = resolve(c, lin + done, piece_len(lin + done, len - done), acc, &pl);
+    return rc;
+}
+
+int mmu_store(struct cpu *c, u64 lin, const void *buf, unsigned len, unsigned acc)
+{
+    const u8 *in = buf;
+    struct place pl;
+    int rc, ret = OP_NEXT;
+
+    acc |= MMU_WRITE;
+    if (piece_len(lin, len) != len) {
+        rc = mmu_probe(c, lin, len, acc);
+        if (rc)
+            return rc;
+    }
+    for (unsigned done = 0; done < len; done += pl.len) {
+        rc = resolve(c, lin + done, piece_len(lin + done, len - done), acc, &pl);
+        if (rc == OP_NEXT)
+            rc = store_piece(c, &pl, in + done);
+        if (rc < 0)
+            return rc;
+        if (rc > ret)
+            ret = rc;
+    }
+    return ret;
+}
+
+int mmu_rmw_slow(struct cpu *c, struct mmu_rmw *m, bool lock)
+{
+    struct place pl;
+    int rc;
+
+    m->exclusive = false;
+    m->bounced = true;
+    if (piece_len(m->lin, m->size) == m->size) {
+        rc = resolve(c, m->lin, m->size, m->acc | MMU_WRITE, &pl);
+        if (rc)
+            return rc;
+        if (pl.host) {
+            m->p = pl.host;
+            m->gpa = pl.gpa;
+            m->slot = pl.slot;
+            m->bounced = !pl.fast;
+            return OP_NEXT;
+        }
+    } else {
+        rc = mmu_probe(c, m->lin, m->size, m->acc | MMU_WRITE);
+        if (rc)
+            return rc;
+    }
+    if (lock) {
+        cpu_world_exclusive(c->world, c);
+        m->exclusive = true;
+    }
+    m->p = m->buf;
+    rc = mmu_load(c, m->lin, m->buf, m->size, m->acc);
+    if (rc && m->exclusive)
+        cpu_world_exclusive_end(c->world, c);
+    return rc;
+}
+
+int mmu_rmw_commit(struct cpu *c, struct mmu_rmw *m)
+{
+    int rc;
+
+    if (m->p != m->buf) {
+        if (!mem_page_written(m->slot, m->gpa, m->size))
+            return OP_NEXT;
+        c->stats.smc++;
+        return OP_STOP;
+    }
+    rc = mmu_store(c, m->lin, m->buf, m->size, m->acc);
+    if (m->exclusive)
+        cpu_world_exclusive_end(c->world, c);
+    return rc < 0 ? OP_STOP : rc;
+}
+
+int mmu_fetch(struct cpu *c, u64 lin, struct tlb_fetch **ret)
+{
+    struct tlb_fetch *f = tlb_fetch_slot(c->tlb, lin);
+    struct mem_slot *slot;
+    struct walk w;
+    int rc;
+
+    if (likely(f->tag == (lin & PAGE_MASK))) {
+        *ret = f;
+        return OP_NEXT;
+    }
+    rc = mmu_walk(c, lin, MMU_EXEC, &w);
+    if (rc)
+        return rc;
+    slot = mem_slot_find(c->mem, w.gpa);
+    if (!slot) {
+        c->exit = CPU_EXIT_INTERNAL_ERROR;
+        return OP_EXIT;
+    }
+    mem_populate(slot, w.gpa);
+    c->tlb->used = true;
+    f->tag = lin & PAGE_MASK;
+    f->gpa = (w.gpa & PAGE_MASK) | (w.global ? TLB_GLOBAL : 0) | size_flags(w.page_size);
+    f->slot = slot;
+    f->host = mem_slot_hva(slot, w.gpa & PAGE_MASK);
+    *ret = f;
+    return OP_NEXT;
+}
+
+u32 mmu_mark_code(struct cpu *c, struct mem_slot *slot, gpa_t gpa, unsigned len)
+{
+    struct mem_page *page = mem_slot_page(slot, gpa);
+    unsigned first = (gpa & ~PAGE_MASK) / MEM_CODE_LINE;
+    unsigned last = ((gpa & ~PAGE_MASK) + len - 1) / MEM_CODE_LINE;
+    u32 lines = (u32)(GENMASK(last, first));
+    u32 own = 1u << (c->index & 31), writers;
+
+    if ((atomic_load(&page->code_lines) & lines) != lines)
+        atomic_fetch_or(&page->code_lines, lines);
+    writers = atomic_load(&page->writers);
+    if (writers & ~own) {
+        cpu_world_exclusive(c->world, c);
+        cpu_world_drop_writes(c->world, gpa);
+        atomic_store(&page->writers, 0);
+        cpu_world_exclusive_end(c->world, c);
+    } else if (writers) {
+        tlb_drop_write(c, gpa);
+        atomic_fetch_and(&page->writers, ~own);
+    }
+    return atomic_load(&page->gen);
+}
