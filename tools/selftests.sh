@@ -21,7 +21,7 @@ fi
 mkdir -p "$out"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-tar -C "$work" --strip-components=1 -xJf "$source" linux-source-6.12/tools
+tar -C "$work" --strip-components=1 -xJf "$source" linux-source-6.12/tools linux-source-6.12/arch/x86/include
 cd "$work/tools/testing/selftests/x86"
 for n in $names; do
     extra=
