@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// The device's side of a split virtqueue: chains of guest buffers in, used elements out.
+#pragma once
+
+#include "base/types.h"
+#include "mem/mem.h"
+
+/*
+ * Glossary. The driver (guest) makes buffers available; the device takes a chain, reads
+ * its readable part ("out"), fills its writable part ("in") and pushes it as used. A chain
+ * stays valid from virtq_pop() to virtq_push(); several may be open at once.
+ *
+ * Ring memory and buffers belong to the guest and may change under our hands: descriptors
+ * are copied once, then checked, and lengths are those of the copy. Whatever is wrong with
+ * a ring or chain makes the call return -EPROTO; the caller then fails the device with
+ * virtio_device_fail().
+ *
+ * Call everything here with the device lock held.
+ */
+
+#define VIRTQ_SIZE_MAX 256 /* entries; also the longest chain */
+
+struct virtq {
+    struct mem *mem;
+    u16 size_max; /* what the device offers, a power of two <= VIRTQ_SIZE_MAX */
+    bool indirect, event_idx;
+
+    /* Set by the driver through the transport. */
+    u16 size;
+    bool ready;
+    gpa_t desc, avail, used;
+
+    /* Where the device stands. */
+    u16 last_avail;
+    u16 used_idx;
+    u16 signalled; /* used_idx when the driver was last interrupted */
+    bool signalled_valid;
+};
+
+struct virtq_seg {
+    gpa_t gpa;
+    u32 len;
+};
+
+/* A position in one direction of a chain. */
+struct virtq_cursor {
+    u16 seg, end; /* into (segs) */
+    u32 off;      /* within segs[seg] */
+    u64 left;     /* bytes from here to the end */
+};
+
+struct virtq_chain {
+    struct mem *mem;
+    u16 head;
+    u32 written; /* bytes put with virtq_in_*: the used element's length */
+    struct virtq_cursor out, in;
+    struct virtq_seg segs[VIRTQ_SIZE_MAX]; /* the readable ones, then the writable ones */
+};
+
+/* Back to the state before the driver set it up; keeps (mem) and (size_max). */
+void virtq_reset(struct virtq *q);
+
+/*
+ * The driver says the queue is ready: check size and addresses. 0, or -EINVAL if the size
+ * is no power of two or too large, or a part is misaligned or not in guest RAM.
+ */
+int virtq_start(struct virtq *q);
+
+/*
+ * Take the next available chain. 1: (c) holds it; 0: none, or queue not ready; -EPROTO:
+ * the ring or the chain is malformed (loop, bad index, hole, wrong order, nested indirect).
+ */
+int virtq_pop(struct virtq *q, struct virtq_chain *c);
+
+/* Put back the chain that virtq_pop() gave last: the next pop gives it again. */
+void virtq_unpop(struct virtq *q);
+
+/* True if the driver has made a chain available that was not taken yet. */
+bool virtq_pending(struct virtq *q);
+
+/*
+ * Ask for notifications again and say whether a chain came in meanwhile: a device that
+ * found the queue empty stops only if this returns false. virtq_disable_notify() is the
+ * opposite and only a hint.
+ */
+bool virtq_enable_notify(struct virtq *q);
+void virtq_disable_notify(struct virtq *q);
+
+/* Give (c) back to the driver. 0 or -EPROTO. */
+int virtq_push(struct virtq *q, const struct virtq_chain *c);
+
+/* True if the driver wants an interrupt for what was pushed since the last one. */
+bool virtq_should_signal(struct virtq *q);
+
+/*
+ * Copy the next (len) bytes out of the readable, or into the writable part, and move on.
+ * 0, or -EPROTO if fewer than (len) are left; then nothing was copied or moved.
+ */
+int virtq_out(struct virtq_chain *c, void *buf, u64 len);
+int virtq_in(struct virtq_chain *c, const void *buf, u64 len);
+
+/*
+ * The next piece that is contiguous in host memory, at most (max) bytes: its address, and
+ * its length in (ret_len). NULL at the end. The pointer is guest memory: whatever is read
+ * through it may change. Then move on with virtq_out_skip()/virtq_in_done().
+ */
+const void *virtq_out_peek(struct virtq_chain *c, u64 max, u64 *ret_len);
+void *virtq_in_peek(struct virtq_chain *c, u64 max, u64 *ret_len);
+
+/* Move on by (len) bytes, at most what is left; virtq_in_done() says they were written. */
+void virtq_out_skip(struct virtq_chain *c, u64 len);
+void virtq_in_done(struct virtq_chain *c, u64 len);
