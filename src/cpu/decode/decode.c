@@ -116,6 +116,7 @@ static u8 operand_encoding(ZydisOperandEncoding e)
 static void operand_convert(const ZydisDecodedOperand *z, struct opnd *o)
 {
     o->size = (u16)((z->size + 7) / 8);
+    o->esize = (u8)((z->element_size + 7) / 8);
     o->read = z->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
     o->write = z->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
     o->encoding = operand_encoding(z->encoding);
@@ -219,6 +220,13 @@ static void encoding_convert(const ZydisDecodedInstruction *z, const u8 *bytes, 
         d->evex_b = z->raw.evex.b;
     }
     d->isa_ext = (u32)z->meta.isa_ext;
+    d->isa_set = (u16)z->meta.isa_set;
+    d->exc_class = (u8)z->meta.exception_class;
+    if (z->cpu_flags) {
+        d->flags_read = z->cpu_flags->tested & RFLAGS_ARITH;
+        d->flags_written = (z->cpu_flags->modified | z->cpu_flags->set_0 | z->cpu_flags->set_1 |
+                            z->cpu_flags->undefined) & RFLAGS_ARITH;
+    }
 }
 
 int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32, struct decoded *d,

@@ -16,6 +16,7 @@ struct opnd {
     u8 reg;    /* register number; GPR: 0–15, with (high) for AH, CH, DH, BH */
     bool high;
     u16 size;  /* bytes; of a memory operand: what is accessed (0: LEA-like) */
+    u8 esize;  /* bytes of one element (of the whole where there is only one) */
     bool read, write;
     u8 encoding; /* 0 other, 1 ModRM.reg, 2 ModRM.rm, 3 VEX.vvvv, 4 opcode, 5 EVEX.aaa/mask, 6 is4 */
     bool rel;  /* OPND_IMM: a branch displacement */
@@ -56,6 +57,9 @@ struct decoded {
     bool evex_z, evex_b;
     u8 disp_size, imm_size; /* encoded bytes */
     u32 isa_ext;  /* ZydisISAExt */
+    u16 isa_set;  /* ZydisISASet: finer, as CPUID bits are */
+    u8 exc_class; /* ZydisExceptionClass: SDM 2A 2.4, 2.8 */
+    bool flags_read, flags_written; /* arithmetic flags */
 };
 
 /*
