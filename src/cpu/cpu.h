@@ -236,6 +236,11 @@ struct cpu_bus {
     u8 (*cr8_read)(struct cpu *c);
     void (*cr8_write)(struct cpu *c, u8 tpr);
     int (*hypercall)(struct cpu *c); /* VMCALL and VMMCALL: RAX in and out; OP_FAULT raises #UD itself */
+    /*
+     * Called by cpu_run() about every 1000 blocks, between blocks; may set CPU_REQ_EXIT. For what nobody
+     * announces through c->request: kvm_run.immediate_exit and pending host signals. NULL is fine.
+     */
+    void (*poll)(struct cpu *c);
 };
 
 /* CPUID as the guest sees it; owned by sys/cpuid.c. */
@@ -419,6 +424,9 @@ int cpu_xcr0_set(struct cpu *c, u64 val);
 
 /* Size of a standard or compacted image holding (xcomp). CPUID.0D.{0,1}. */
 u32 xstate_size(u64 xcomp, bool compacted);
+
+/* XINUSE & XCR0: what XGETBV with ECX = 1 reads. */
+u64 xstate_inuse(const struct cpu *c);
 
 /* Standard-format image out and in, as KVM_GET_XSAVE2 and KVM_SET_XSAVE have it. (size): of the buffer. set: 0 or -EINVAL. */
 void xstate_get(const struct cpu *c, void *buf, u32 size);

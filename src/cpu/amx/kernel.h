@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// The arithmetic of AMX on plain memory: one interface, several implementations, all bit-exact.
+#pragma once
+
+#include "base/types.h"
+
+/* A tile register: 16 rows of 64 bytes, 64-byte aligned. */
+typedef u8 amx_tile_t[16][64];
+
+/*
+ * (c) += (a) x (b) for (m) rows of (n) dwords with (k) dwords in each row of (a); each
+ * 1-16. (b) has (k) rows of (n) dwords. All other bytes of (c) become zero. What lies outside
+ * (m), (n) and (k) in the sources has no influence. (c) aliases neither source; (a) and (b)
+ * may alias. MXCSR is neither used nor changed. SDM 2 TDPBSSD, TDPBF16PS.
+ */
+typedef void amx_dp_fn(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
+                       unsigned k);
+
+enum amx_dp { AMX_DPBSSD, AMX_DPBSUD, AMX_DPBUSD, AMX_DPBUUD, AMX_DPBF16PS, AMX_DP_COUNT };
+
+struct amx_kernels {
+    const char *name; /* "scalar", "avx2", "vnni" */
+    amx_dp_fn *dp[AMX_DP_COUNT];
+};
+
+extern const struct amx_kernels amx_kernels_scalar; /* the reference: SDM pseudocode, soft floating point */
+extern const struct amx_kernels amx_kernels_avx2;   /* needs AVX2 and FMA */
+extern const struct amx_kernels amx_kernels_vnni;   /* needs AVX-512 F, BW and VNNI */
+
+/* True if this host can run (k). */
+bool amx_kernels_usable(const struct amx_kernels *k);
+
+/*
+ * The best that this host can run, or what UVIRT_AMX=scalar|avx2|vnni names if the host
+ * can run that. Chosen at the first call. Any thread.
+ */
+const struct amx_kernels *amx_kernels(void);
