@@ -327,7 +327,6 @@ int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool s
                 struct insn *in)
 {
     struct decoded d;
-    const struct op_row *row;
     bool gp;
     int rc = decode_one(bytes, avail, mode, stack32, &d, &gp);
 
@@ -339,11 +338,7 @@ int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool s
         return 1;
     }
     insn_from_decoded(&d, in, off);
-    row = decode_row(d.mnemonic);
-    if (row)
-        rc = row->lower(&d, in, row->arg);
-    else
-        rc = vec_lower(&d, in);
+    rc = decode_lower(&d, in);
     if (rc) {
         in->op = op_undefined;
         in->flags |= INSN_ENDS;

@@ -114,5 +114,9 @@ int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool s
 /* Byte offset of a GPR operand in cpu->r. */
 static inline u8 opnd_off(const struct opnd *o) { return (u8)(o->reg * 8 + (o->high ? 1 : 0)); }
 
-/* The row that implements (mnemonic), or NULL. decode/table.c. */
+/* The first row that implements (mnemonic), or NULL; all of them, in the order to try, NULL after the last. decode/table.c. */
 const struct op_row *decode_row(u16 mnemonic);
+const struct op_row *const *decode_rows(u16 mnemonic);
+
+/* Lower by the first row that takes (d), else by vec_lower() (MOVSD is a string op and an SSE one). 0, or -ENOENT. decode/table.c. */
+int decode_lower(const struct decoded *d, struct insn *in);
