@@ -237,8 +237,8 @@ struct cpu_bus {
     void (*cr8_write)(struct cpu *c, u8 tpr);
     int (*hypercall)(struct cpu *c); /* VMCALL and VMMCALL: RAX in and out; OP_FAULT raises #UD itself */
     /*
-     * Called by cpu_run() about every 1000 blocks, between blocks; may set CPU_REQ_EXIT. For what nobody
-     * announces through c->request: kvm_run.immediate_exit and pending host signals. NULL is fine.
+     * Called by cpu_run() every few hundred blocks, between blocks; may set CPU_REQ_EXIT. For what nobody
+     * announces through c->request, such as pending host signals. NULL is fine.
      */
     void (*poll)(struct cpu *c);
 };

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define STOP_POLL 256 /* blocks between looks at stop_flag: a power of two */
+#define STOP_POLL 256 /* blocks between looks at stop_flag and calls of poll(): a power of two */
 
 #define DR7_ENABLED 0xffull
 #define DR6_BS BIT(14)
@@ -283,9 +283,13 @@ static int run_loop(struct cpu *c)
             rc = take_exception(c) == OP_EXIT ? OP_EXIT : OP_NEXT;
             b = NULL;
         }
-        if (unlikely((++c->stats.blocks_run & (STOP_POLL - 1)) == 0) && stop_flagged(c)) {
-            c->exit = CPU_EXIT_INTR;
-            break;
+        if (unlikely((++c->stats.blocks_run & (STOP_POLL - 1)) == 0)) {
+            if (stop_flagged(c)) {
+                c->exit = CPU_EXIT_INTR;
+                break;
+            }
+            if (c->bus->poll)
+                c->bus->poll(c);
         }
     }
     return c->exit;
