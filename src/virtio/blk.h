@@ -4,7 +4,7 @@
 
 #include "virtio/device.h"
 
-struct virtio_blk_config {
+struct virtio_blk_backend {
     int fd;             /* regular file or block device, open for the access wanted */
     bool readonly;      /* offer VIRTIO_BLK_F_RO and refuse writes */
     const char *serial; /* VIRTIO_BLK_T_GET_ID, at most 20 bytes; NULL for none */
@@ -15,4 +15,4 @@ struct virtio_blk_config {
  * (fd) on success. Requests are done inline, in the caller of virtio_mmio_write(). 0,
  * -ENOMEM, or what fstat() or BLKGETSIZE64 say; -EINVAL if (fd) is neither kind.
  */
-int virtio_blk_create(const struct virtio_blk_config *cfg, struct virtio_device **ret);
+int virtio_blk_create(const struct virtio_blk_backend *cfg, struct virtio_device **ret);

@@ -20,7 +20,6 @@ struct virtio_device;
 
 struct virtio_device_ops {
     u32 id; /* VIRTIO_ID_* */
-    u64 features; /* device bits; ring and version bits are added by virtio_device_init() */
 
     /* The driver has accepted features (FEATURES_OK); may be NULL. */
     void (*start)(struct virtio_device *d);
@@ -51,7 +50,7 @@ struct virtio_device {
 
 /*
  * Fill in (d): (nr_queues) queues of at most (size_max) entries each. (features) are the
- * device's bits of this instance. 0, -EINVAL or -ENOMEM. virtio_device_fini() undoes it.
+ * bits of the device type; those of the ring and the version are added. 0, -EINVAL or -ENOMEM. virtio_device_fini() undoes it.
  */
 int virtio_device_init(struct virtio_device *d, const struct virtio_device_ops *ops,
                        unsigned nr_queues, u16 size_max, u64 features);

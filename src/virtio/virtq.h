@@ -5,6 +5,8 @@
 #include "base/types.h"
 #include "mem/mem.h"
 
+#include <sys/uio.h>
+
 /*
  * Glossary. The driver (guest) makes buffers available; the device takes a chain, reads
  * its readable part ("out"), fills its writable part ("in") and pushes it as used. A chain
@@ -33,8 +35,7 @@ struct virtq {
     /* Where the device stands. */
     u16 last_avail;
     u16 used_idx;
-    u16 signalled; /* used_idx when the driver was last interrupted */
-    bool signalled_valid;
+    u16 signalled; /* used_idx at the last decision whether to interrupt */
 };
 
 struct virtq_seg {
@@ -52,7 +53,8 @@ struct virtq_cursor {
 struct virtq_chain {
     struct mem *mem;
     u16 head;
-    u32 written; /* bytes put with virtq_in_*: the used element's length */
+    u32 written; /* bytes put without a gap: the used element's length */
+    bool gap;
     struct virtq_cursor out, in;
     struct virtq_seg segs[VIRTQ_SIZE_MAX]; /* the readable ones, then the writable ones */
 };
@@ -100,13 +102,22 @@ int virtq_out(struct virtq_chain *c, void *buf, u64 len);
 int virtq_in(struct virtq_chain *c, const void *buf, u64 len);
 
 /*
- * The next piece that is contiguous in host memory, at most (max) bytes: its address, and
- * its length in (ret_len). NULL at the end. The pointer is guest memory: whatever is read
- * through it may change. Then move on with virtq_out_skip()/virtq_in_done().
+ * The next at most (max) bytes as pieces in host memory, at most (nr) of them; does not
+ * move on. Returns the number of pieces, 0 at the end. This is guest memory: what is read
+ * through it may change meanwhile.
  */
-const void *virtq_out_peek(struct virtq_chain *c, u64 max, u64 *ret_len);
-void *virtq_in_peek(struct virtq_chain *c, u64 max, u64 *ret_len);
+unsigned virtq_out_iov(const struct virtq_chain *c, u64 max, struct iovec *iov, unsigned nr);
+unsigned virtq_in_iov(const struct virtq_chain *c, u64 max, struct iovec *iov, unsigned nr);
 
-/* Move on by (len) bytes, at most what is left; virtq_in_done() says they were written. */
+/*
+ * Move on by (len) bytes, at most what is left. virtq_in_done() also says that they have
+ * been written: call it after the data is there.
+ */
 void virtq_out_skip(struct virtq_chain *c, u64 len);
 void virtq_in_done(struct virtq_chain *c, u64 len);
+
+/*
+ * Leave (len) writable bytes as they are. The used length promises that all bytes before
+ * it were written, so it stops growing here.
+ */
+void virtq_in_skip(struct virtq_chain *c, u64 len);
