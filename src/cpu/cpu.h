@@ -321,6 +321,7 @@ struct cpu {
 
 #define CPU_INHIBIT_STI BIT(0)
 #define CPU_INHIBIT_MOV_SS BIT(1)
+#define CPU_INHIBIT_TRAP BIT(2) /* set by the insn just run: no single-step trap after it although TF was set (INT n, SYSCALL) */
 
 /* --- cpu.c --- */
 

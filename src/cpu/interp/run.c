@@ -240,6 +240,8 @@ static int step(struct cpu *c)
     if (op >= OP_NEXT) {
         if (rf)
             c->rflags &= ~RFLAGS_RF;
+        tf = tf && !(c->inhibit & CPU_INHIBIT_TRAP);
+        c->inhibit &= ~CPU_INHIBIT_TRAP;
         if (c->inhibit == inhibit)
             c->inhibit = 0;
     }
