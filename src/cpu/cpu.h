@@ -8,6 +8,44 @@
 #include <stdatomic.h>
 
 /*
+ * <signal.h> brings an enum of mcontext indices with the names of our registers. Have it
+ * first, whoever includes what in which order, and take the names over.
+ */
+#include <sys/ucontext.h>
+#undef REG_RAX
+#undef REG_RCX
+#undef REG_RDX
+#undef REG_RBX
+#undef REG_RSP
+#undef REG_RBP
+#undef REG_RSI
+#undef REG_RDI
+#undef REG_R8
+#undef REG_R9
+#undef REG_R10
+#undef REG_R11
+#undef REG_R12
+#undef REG_R13
+#undef REG_R14
+#undef REG_R15
+#define REG_RAX CPU_REG_RAX
+#define REG_RCX CPU_REG_RCX
+#define REG_RDX CPU_REG_RDX
+#define REG_RBX CPU_REG_RBX
+#define REG_RSP CPU_REG_RSP
+#define REG_RBP CPU_REG_RBP
+#define REG_RSI CPU_REG_RSI
+#define REG_RDI CPU_REG_RDI
+#define REG_R8 CPU_REG_R8
+#define REG_R9 CPU_REG_R9
+#define REG_R10 CPU_REG_R10
+#define REG_R11 CPU_REG_R11
+#define REG_R12 CPU_REG_R12
+#define REG_R13 CPU_REG_R13
+#define REG_R14 CPU_REG_R14
+#define REG_R15 CPU_REG_R15
+
+/*
  * Glossary
  *
  *   insn      one decoded instruction: a handler and its operands (decode/insn.h)
