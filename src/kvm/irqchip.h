@@ -224,17 +224,16 @@ struct vclock {
     struct kvmclock *clock;
     struct cpu *cpu;
     struct vclock *next; /* in (clock), under its lock */
-    u64 wall_msr, system_msr, steal_msr, poll_msr;
+    u64 wall_msr, system_msr, poll_msr;
     s64 tsc_offset; /* as the page has it */
-    _Atomic u32 seq; /* of (clock) as the page has it */
-    _Atomic bool dirty, stopped;
-    u32 version;
+    u32 seq;        /* of (clock), as the page has it */
+    _Atomic bool stopped;
 };
 
 void vclock_init(struct vclock *v, struct kvmclock *k, struct cpu *c);
 void vclock_fini(struct vclock *v);
 
-/* MSRs 0x11, 0x12, 0x4b564d00-0x4b564d05: 0, -ENOENT (not ours), -EINVAL (#GP). vCPU's thread. */
+/* MSRs 0x11, 0x12, 0x4b564d00, 01, 05: 0, -ENOENT (not ours), -EINVAL (#GP). vCPU's thread. */
 int vclock_msr_read(struct vclock *v, u32 index, u64 *val);
 int vclock_msr_write(struct vclock *v, u32 index, u64 val);
 
@@ -244,6 +243,9 @@ const u32 *vclock_msr_list(unsigned *count);
 /* Before each entry to guest code, on the vCPU's thread: rewrites the page if it is out of date. Cheap if not. */
 void vclock_pre_run(struct vclock *v);
 
+/* KVM_HC_CLOCK_PAIRING: write struct kvm_clock_pairing to (gpa). 0 or -EFAULT. */
+int vclock_pairing(struct vclock *v, gpa_t gpa);
+
 /* KVM_KVMCLOCK_CTRL: tell the guest that it was stopped. 0, or -EINVAL when no clock is set up. */
 int vclock_guest_stopped(struct vclock *v);
 
@@ -252,8 +254,8 @@ int vclock_guest_stopped(struct vclock *v);
 /* Bits of CPUID 0x40000001.EAX that this layer implements; without an irqchip, drop the two of IPIs and kicks. */
 #define PV_FEATURES                                                                                \
     (BIT(0) /* CLOCKSOURCE */ | BIT(1) /* NOP_IO_DELAY */ | BIT(3) /* CLOCKSOURCE2 */ |            \
-     BIT(5) /* STEAL_TIME */ | BIT(7) /* PV_UNHALT */ | BIT(11) /* PV_SEND_IPI */ |                \
-     BIT(12) /* POLL_CONTROL */ | BIT(13) /* PV_SCHED_YIELD */ | BIT(24) /* CLOCKSOURCE_STABLE */)
+     BIT(7) /* PV_UNHALT */ | BIT(11) /* PV_SEND_IPI */ | BIT(12) /* POLL_CONTROL */ |             \
+     BIT(13) /* PV_SCHED_YIELD */ | BIT(24) /* CLOCKSOURCE_STABLE */)
 #define PV_FEATURES_IRQCHIP (BIT(7) | BIT(11) | BIT(13))
 
 /* VMCALL/VMMCALL: struct cpu_bus.hypercall. (l) may be NULL. Writes RAX. OP_NEXT. */
