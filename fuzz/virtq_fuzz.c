@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+// Fuzzes virtio devices from the guest: registers, rings and buffers are the input's to write.
+
+/*
+ * The input is a device choice and a list of operations (see enum op). Memory and devices
+ * outlive an input, but for a reset and cleared rings: making them anew would cost more
+ * than most inputs. Invariants: no sanitizer report, read-only memory stays as it is, and
+ * a device comes back after a reset whatever happened before.
+ */
+#include "driver.h"
+#include "fuzz.h"
+#include "virtio/blk.h"
+#include "virtio/console.h"
+#include "virtio/rng.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define V1 BIT(VIRTIO_F_VERSION_1)
+#define POKE_SPAN 0x20000 /* guest memory that inputs write to */
+#define OPS_MAX 200
+#define DISK_SIZE 65536
+
+enum op {
+    OP_REG_WRITE,  /* register, value */
+    OP_REG_READ,   /* register */
+    OP_CONFIG,     /* offset, length: read and write */
+    OP_POKE,       /* address, bytes */
+    OP_DESC,       /* queue, index, descriptor in short form */
+    OP_OFFER_KICK, /* queue, head */
+    OP_START,      /* features, queues */
+    OP_HOST,       /* console: write, resume, open, close, resize */
+    OP_COUNT,
+};
+
+static struct driver drivers[3];
+static struct virtio_device *console;
+static size_t console_take;
+static volatile u8 output_sum; /* what is read must be readable */
+
+static size_t output(void *opaque, const void *data, size_t len)
+{
+    size_t n = len < console_take ? len : console_take;
+
+    for (size_t i = 0; i < n; i++)
+        output_sum += ((const u8 *)data)[i];
+    console_take -= n;
+    return n;
+}
+
+static void set_up(void)
+{
+    static const struct virtio_console_port_ops ops = {.output = output};
+    static const struct virtio_console_port_config ports[] = {
+        {NULL, true, &ops, NULL}, {"in", false, &ops, NULL}, {"out", false, &ops, NULL}};
+    int fd = memfd_create("disk", MFD_CLOEXEC);
+    struct virtio_device *rng, *blk;
+
+    if (fd < 0 || ftruncate(fd, DISK_SIZE) || virtio_rng_create(&rng) ||
+        virtio_blk_create(&(struct virtio_blk_backend){.fd = fd, .serial = "fuzz"}, &blk) ||
+        virtio_console_create(ports, ARRAY_SIZE(ports), &console))
+        abort();
+    driver_open(&drivers[0], rng);
+    driver_open(&drivers[1], blk);
+    driver_open(&drivers[2], console);
+}
+
+static void host_op(struct fuzz_input *in)
+{
+    static const u8 text[64];
+    u8 what = fuzz_u8(in), port = fuzz_u8(in) % 4, n = fuzz_u8(in);
+
+    switch (what % 5) {
+    case 0:
+        virtio_console_write(console, port, text, n % (sizeof(text) + 1));
+        break;
+    case 1:
+        console_take = n;
+        virtio_console_resume(console, port);
+        break;
+    case 2:
+        virtio_console_set_open(console, port, n & 1);
+        break;
+    case 3:
+        virtio_console_resize(console, port, n, n);
+        break;
+    default:
+        virtio_console_stalled(console, port);
+        virtio_console_guest_open(console, port);
+        break;
+    }
+}
+
+/* A descriptor whose address is in the driver's memory more often than not. */
+static void desc_op(struct driver *v, struct fuzz_input *in)
+{
+    unsigned q = fuzz_u8(in) % DRIVER_QUEUES, i = fuzz_u8(in) % DRIVER_QUEUE_SIZE;
+    u8 shape = fuzz_u8(in);
+    gpa_t addr = shape & 0x80 ? fuzz_u64(in)
+                 : shape & 0x40 ? DRIVER_RAM2 + fuzz_u16(in) % (2 * PAGE_SIZE)
+                 : shape & 0x20 ? DRIVER_ROM + fuzz_u16(in) % PAGE_SIZE
+                                : DRIVER_RAM + fuzz_u16(in);
+    u32 len = shape & 0x10 ? fuzz_u32(in) : fuzz_u8(in) * 4u;
+
+    driver_desc(v, v->q[q].desc, i, addr, len, shape & 7, fuzz_u8(in) % (DRIVER_QUEUE_SIZE + 1));
+}
+
+static void step(struct driver *v, struct fuzz_input *in)
+{
+    u8 buf[16];
+    u32 at;
+    unsigned q;
+
+    switch (fuzz_u8(in) % OP_COUNT) {
+    case OP_REG_WRITE:
+        at = fuzz_u8(in) & ~3u;
+        driver_set(v, at, fuzz_u32(in));
+        break;
+    case OP_REG_READ:
+        driver_reg(v, fuzz_u8(in) & ~3u);
+        break;
+    case OP_CONFIG:
+        at = VIRTIO_MMIO_CONFIG + fuzz_u8(in) % 0x100;
+        q = fuzz_u8(in) % (sizeof(buf) + 1);
+        virtio_mmio_read(v->t, at, buf, q);
+        virtio_mmio_write(v->t, at, buf, q);
+        break;
+    case OP_POKE:
+        at = fuzz_u32(in) % (POKE_SPAN - 256);
+        fuzz_bytes(in, v->ram + at, fuzz_u8(in));
+        break;
+    case OP_DESC:
+        desc_op(v, in);
+        break;
+    case OP_OFFER_KICK:
+        q = fuzz_u8(in) % DRIVER_QUEUES;
+        driver_offer(v, q, fuzz_u8(in) % (DRIVER_QUEUE_SIZE + 1));
+        driver_kick(v, q);
+        break;
+    case OP_START:
+        at = fuzz_u8(in);
+        driver_start(v, V1 | (u64)(at & 0x3f) | (u64)(at >> 6) << 28,
+                     fuzz_u8(in) % (DRIVER_QUEUES + 1));
+        break;
+    default:
+        if (v == &drivers[2])
+            host_op(in);
+        break;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+    struct fuzz_input in = {data, size};
+    struct driver *v;
+
+    if (!console)
+        set_up();
+    v = &drivers[fuzz_u8(&in) % ARRAY_SIZE(drivers)];
+    virtio_mmio_reset(v->t);
+    memset(v->ram, 0, POKE_SPAN);
+    driver_rings(v);
+    console_take = 1 << 20;
+    for (unsigned i = 0; i < OPS_MAX && in.size; i++)
+        step(v, &in);
+    for (unsigned i = 0; i < PAGE_SIZE; i++) {
+        if (v->rom[i])
+            abort(); /* a device wrote to read-only memory */
+    }
+    if (driver_start(v, V1, 1) != 15)
+        abort(); /* a reset did not heal the device */
+    return 0;
+}
