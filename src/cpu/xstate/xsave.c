@@ -182,10 +182,10 @@ struct restore {
 /* The header's rules: SDM 1 13.8, 13.12. True when it can be restored. */
 static bool header_valid(const struct cpu *c, const struct restore *r, bool supervisor)
 {
-    u64 enabled = c->xcr0 | (supervisor ? c->xss : 0);
+    u64 enabled = c->xcr0 | (supervisor ? c->xss : 0), held = r->xcomp & ~XCOMP_COMPACTED;
 
     if (r->compact)
-        return !(r->xcomp & ~XCOMP_COMPACTED & ~enabled) && !(r->bv & ~r->xcomp) &&
+        return !(held & ~enabled) && !(r->bv & ~held) &&
                !xstate_nonzero(r->img + XSTATE_RESERVED_OFFSET, 48);
     return !supervisor && !(r->bv & ~enabled) && !xstate_nonzero(r->img + XSTATE_XCOMP_OFFSET, 16);
 }

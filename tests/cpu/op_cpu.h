@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// A CPU in a test: 2 MiB of RAM mapped one to one, and single instructions run on it from their bytes.
+#pragma once
+
+#include "cpu/cpu.h"
+#include "cpu/decode/decode.h"
+#include "cpu/mmu/access.h"
+#include "cpu/sys/cpuid.h"
+#include "cpu/world.h"
+#include "tap.h"
+
+#include <sys/mman.h>
+
+#define RAM_SIZE 0x200000ul
+#define PML4 0x1000u
+#define PDPT 0x2000u
+#define PD 0x3000u
+#define PT 0x4000u
+#define DATA 0x20000u /* test data lives from here on */
+
+static struct cpu *c;
+static struct mem *mem;
+static struct cpu_world *world;
+static u8 *ram;
+static u64 op_accessed; /* MMIO accesses seen */
+
+static int op_mmio_read(struct cpu *cpu, gpa_t gpa, void *buf, unsigned size)
+{
+    memset(buf, 0xee, size);
+    op_accessed++;
+    return OP_NEXT;
+}
+
+static int op_mmio_write(struct cpu *cpu, gpa_t gpa, const void *buf, unsigned size)
+{
+    op_accessed++;
+    return OP_STOP;
+}
+
+static const struct cpu_bus op_bus = {.mmio_read = op_mmio_read, .mmio_write = op_mmio_write};
+
+static void put64(u64 at, u64 v) { memcpy(ram + at, &v, 8); }
+static inline u64 get64(u64 at)
+{
+    u64 v;
+
+    memcpy(&v, ram + at, 8);
+    return v;
+}
+
+/* Present or not, writable or not: the page of linear address (lin). */
+static inline void page_set(u64 lin, bool present, bool writable)
+{
+    put64(PT + (lin >> 12) * 8, (lin & PAGE_MASK) | (present ? 1 : 0) | (writable ? 2 : 0) | 4);
+    tlb_flush(c);
+}
+
+/* Back to 64-bit mode at CPL 0 with everything enabled and the state initial. */
+static inline void op_reset(void)
+{
+    cpu_reset(c, false);
+    for (u64 lin = 0; lin < RAM_SIZE; lin += PAGE_SIZE)
+        put64(PT + (lin >> 12) * 8, lin | 7);
+    c->cr0 = CR0_PE | CR0_PG | CR0_ET | CR0_WP | CR0_NE;
+    c->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXSAVE | CR4_OSXMMEXCPT;
+    c->efer = EFER_LME | EFER_LMA;
+    c->cr3 = PML4;
+    c->seg[SEG_CS].base = 0;
+    c->seg[SEG_CS].ar |= SEG_AR_L;
+    c->xcr0 = cpu_xcr0_supported();
+    c->rip = 0x10000;
+    c->r[REG_IPBASE] = c->rip;
+    cpu_mode_update(c);
+    cpu_mmu_changed(c);
+}
+
+/* Flat 32-bit protected mode. */
+static inline void op_mode_32(void)
+{
+    c->efer = 0;
+    c->cr0 &= ~CR0_PG;
+    for (unsigned i = SEG_ES; i <= SEG_GS; i++)
+        c->seg[i] = (struct cpu_seg){.limit = 0xffffffff, .ar = SEG_AR_P | SEG_AR_S | SEG_AR_DB | SEG_AR_G | 3};
+    c->seg[SEG_CS].ar |= 8;
+    cpu_mode_update(c);
+    cpu_mmu_changed(c);
+}
+
+static inline bool op_create(void)
+{
+    static struct cpu_cpuid_entry table[CPU_CPUID_MAX];
+    int n = cpu_cpuid_model("sapphirerapids", table, CPU_CPUID_MAX);
+
+    ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (n < 0 || ram == MAP_FAILED || mem_create(&mem) || mem_slot_set(mem, 0, 0, RAM_SIZE, ram, 0) ||
+        cpu_world_create(&world) || cpu_create(&c, world, mem, &op_bus, NULL) ||
+        cpu_cpuid_set(c, table, (unsigned)n))
+        return false;
+    put64(PML4, PDPT | 7);
+    put64(PDPT, PD | 7);
+    put64(PD, PT | 7);
+    op_reset();
+    return true;
+}
+
+static inline void op_destroy(void)
+{
+    cpu_free(c);
+    cpu_world_free(world);
+    mem_free(mem);
+    munmap(ram, RAM_SIZE);
+}
+
+/* Run the instruction at (code); an op_result. */
+static inline int op_run(const u8 *code, unsigned len)
+{
+    struct insn in = {0};
+    u8 bytes[15] = {0};
+
+    memcpy(bytes, code, len);
+    c->exc.pending = false;
+    if (decode_insn(bytes, sizeof(bytes), c->mode, true, 0, &in) < 0)
+        return OP_EXIT;
+    return in.op(c, &in);
+}
+
+/* OP(0xf, 0xae, …): run these bytes. */
+#define OP(...)                                                                                    \
+    ({                                                                                             \
+        const u8 op_code_[] = {__VA_ARGS__};                                                       \
+        op_run(op_code_, sizeof(op_code_));                                                        \
+    })
+
+/* Did (rc) come with exception (vector)? */
+static inline bool op_raised(int rc, u8 vector)
+{
+    return rc == OP_FAULT && c->exc.pending && c->exc.vector == vector;
+}
