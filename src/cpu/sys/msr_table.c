@@ -45,14 +45,6 @@ static int efer_write(struct cpu *c, const struct msr_row *row, u32 n, u64 val, 
     return OP_NEXT;
 }
 
-/* --- segment bases live in the segment registers: SDM 3A 3.4.4.1 --- */
-
-static int base_write(struct cpu *c, const struct msr_row *row, u32 n, u64 val, bool host)
-{
-    *msr_field(c, row, 0) = val;
-    return OP_NEXT;
-}
-
 /* --- time stamp: SDM 3B 17.17.3 --- */
 
 static int tsc_read(struct cpu *c, const struct msr_row *row, u32 n, u64 *val)
@@ -189,7 +181,7 @@ static bool xfd_valid(const struct cpu *c, u32 n, u64 val, bool host)
 /* --- the table --- */
 
 #define CPU(member) offsetof(struct cpu, member)
-#define SEG_BASE(seg) (offsetof(struct cpu, seg) + (seg) * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base))
+#define SEG_BASE(id) (offsetof(struct cpu, seg) + (id) * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base))
 #define MISC(slot) (offsetof(struct cpu, msr_misc) + (slot) * 8)
 
 #define G(l, i, r, b) {.leaf = l, .index = i, .reg = CPUID_##r, .bit = b, .used = true}
@@ -283,9 +275,9 @@ const struct msr_row msr_rows[] = {
     {.index = 0xc0000084, .count = 1, .name = "IA32_FMASK", .off = CPU(sfmask), .flags = MSR_LIST,
      .writable = U32_ONLY, .source = "SDM 4 2-2"},
     {.index = 0xc0000100, .count = 1, .name = "IA32_FS_BASE", .off = SEG_BASE(SEG_FS), .flags = MSR_CANONICAL,
-     .writable = ALL, .write = base_write, .source = "SDM 4 2-2"},
+     .writable = ALL, .source = "SDM 4 2-2"},
     {.index = 0xc0000101, .count = 1, .name = "IA32_GS_BASE", .off = SEG_BASE(SEG_GS), .flags = MSR_CANONICAL,
-     .writable = ALL, .write = base_write, .source = "SDM 4 2-2"},
+     .writable = ALL, .source = "SDM 4 2-2"},
     {.index = 0xc0000102, .count = 1, .name = "IA32_KERNEL_GS_BASE", .off = CPU(kernel_gs_base),
      .flags = MSR_LIST | MSR_CANONICAL, .writable = ALL, .source = "SDM 4 2-2"},
     {.index = 0xc0000103, .count = 1, .name = "IA32_TSC_AUX", .off = CPU(tsc_aux), .flags = MSR_LIST,
