@@ -18,9 +18,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define V1 BIT(VIRTIO_F_VERSION_1)
+#define V1        BIT(VIRTIO_F_VERSION_1)
 #define POKE_SPAN 0x20000 /* guest memory that inputs write to */
-#define OPS_MAX 200
+#define OPS_MAX   200
 #define DISK_SIZE 65536
 
 enum op {
@@ -98,7 +98,7 @@ static void desc_op(struct driver *v, struct fuzz_input *in)
 {
     unsigned q = fuzz_u8(in) % DRIVER_QUEUES, i = fuzz_u8(in) % DRIVER_QUEUE_SIZE;
     u8 shape = fuzz_u8(in);
-    gpa_t addr = shape & 0x80 ? fuzz_u64(in)
+    gpa_t addr = shape & 0x80   ? fuzz_u64(in)
                  : shape & 0x40 ? DRIVER_RAM2 + fuzz_u16(in) % (2 * PAGE_SIZE)
                  : shape & 0x20 ? DRIVER_ROM + fuzz_u16(in) % PAGE_SIZE
                                 : DRIVER_RAM + fuzz_u16(in);

@@ -25,14 +25,14 @@
 #include <sys/mman.h>
 
 #ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_READ  22
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define CHUNK_SHIFT 18 /* 256 KiB: beyond it, populating gets no cheaper per page */
-#define CHUNK_SIZE (1ull << CHUNK_SHIFT)
+#define CHUNK_SHIFT       18 /* 256 KiB: beyond it, populating gets no cheaper per page */
+#define CHUNK_SIZE        (1ull << CHUNK_SHIFT)
 #define SPAN_POPULATE_MAX (4 * CHUNK_SIZE)
-#define SLOT_MAX_PAGES ((u64)INT_MAX) /* KVM's own limit */
+#define SLOT_MAX_PAGES    ((u64)INT_MAX) /* KVM's own limit */
 
 struct mem {
     struct mem_slot **slots; /* ascending gpa */

@@ -16,7 +16,7 @@
  * threads).
  */
 
-#define MEM_READONLY BIT(0)  /* guest writes go to MMIO, as KVM_MEM_READONLY */
+#define MEM_READONLY  BIT(0) /* guest writes go to MMIO, as KVM_MEM_READONLY */
 #define MEM_LOG_DIRTY BIT(1) /* keep a dirty bitmap, as KVM_MEM_LOG_DIRTY_PAGES */
 
 #define MEM_CODE_LINE 128 /* bytes of a page that one bit of code_lines stands for */

@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define QUEUE_SIZE 256
+#define QUEUE_SIZE   256
 #define SECTOR_SHIFT 9
-#define PIECES 64 /* of guest memory per system call */
+#define PIECES       64 /* of guest memory per system call */
 /* One discard or write-zeroes segment a request, at most 1 GiB. */
 #define RANGE_MAX_SECTORS (1u << 21)
 

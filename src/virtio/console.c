@@ -47,8 +47,7 @@ struct virtq *console_tx(struct console *c, const struct console_port *p)
 /* The driver knows the port. */
 static bool usable(const struct console *c, const struct console_port *p)
 {
-    return virtio_device_live(&c->dev) &&
-           (multiport(c) ? p->guest_ready : p == &c->ports[0]);
+    return virtio_device_live(&c->dev) && (multiport(c) ? p->guest_ready : p == &c->ports[0]);
 }
 
 void console_room(struct console_port *p)

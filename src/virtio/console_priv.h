@@ -34,10 +34,10 @@ struct console_port {
 
     /* Since the last reset of the device: */
     bool guest_ready, guest_open;
-    u32 events;         /* BIT(enum console_event): to be sent */
-    bool want_room;     /* a virtio_console_write() was cut short */
-    bool pumping;       /* inside (output) */
-    bool tx_held;       /* (tx) is a chain that (output) has not taken whole */
+    u32 events;     /* BIT(enum console_event): to be sent */
+    bool want_room; /* a virtio_console_write() was cut short */
+    bool pumping;   /* inside (output) */
+    bool tx_held;   /* (tx) is a chain that (output) has not taken whole */
     struct virtq_chain tx;
 };
 

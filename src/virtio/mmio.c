@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAGIC 0x74726976 /* "virt" */
+#define MAGIC   0x74726976 /* "virt" */
 #define VERSION 2
-#define VENDOR 0x52495655 /* "UVIR" */
+#define VENDOR  0x52495655 /* "UVIR" */
 
 struct virtio_mmio {
     struct virtio_device *dev;

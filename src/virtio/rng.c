@@ -7,7 +7,7 @@
 #include <sys/random.h>
 
 #define QUEUE_SIZE 64
-#define FILL_MAX 65536 /* bytes a request; a driver that wants more asks again (virtio 5.4.6) */
+#define FILL_MAX   65536 /* bytes a request; a driver that wants more asks again (virtio 5.4.6) */
 
 struct rng {
     struct virtio_device dev;

@@ -23,11 +23,11 @@
 #include <string.h>
 
 #define AVAIL_FLAGS 0
-#define AVAIL_IDX 2
-#define AVAIL_RING 4
-#define USED_FLAGS 0
-#define USED_IDX 2
-#define USED_RING 4
+#define AVAIL_IDX   2
+#define AVAIL_RING  4
+#define USED_FLAGS  0
+#define USED_IDX    2
+#define USED_RING   4
 
 _Static_assert(sizeof(struct vring_desc) == 16 && sizeof(struct vring_used_elem) == 8,
                "ring layouts are the standard's");

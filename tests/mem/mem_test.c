@@ -42,8 +42,7 @@ static void test_slot_rules(void)
     is_u64(mem_slot_set(m, 1, 0x3000, 0x1000, p, 0), 0, "a slot right behind it");
     is_u64(mem_slot_set(m, 0, 0x1000, 0x1000, p, 0), -EINVAL, "a slot keeps its size");
     is_u64(mem_slot_set(m, 0, 0x1000, 0x2000, p + 0x1000, 0), -EINVAL, "a slot keeps its hva");
-    is_u64(mem_slot_set(m, 0, 0x1000, 0x2000, p, MEM_READONLY), -EINVAL,
-           "a slot stays writable");
+    is_u64(mem_slot_set(m, 0, 0x1000, 0x2000, p, MEM_READONLY), -EINVAL, "a slot stays writable");
     is_u64(mem_slot_set(m, 0, 0x2000, 0x2000, p, 0), -EEXIST, "moving onto another slot");
     ok(mem_slot_by_id(m, 0)->gpa == 0x1000, "a failed move moves nothing");
     is_u64(mem_slot_set(m, 0, 0x0000, 0x2000, p, 0), 0, "moving over its own old range");

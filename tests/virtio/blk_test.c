@@ -12,11 +12,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define V1 BIT(VIRTIO_F_VERSION_1)
+#define V1      BIT(VIRTIO_F_VERSION_1)
 #define SECTORS 64
-#define HEADER DRIVER_DATA
-#define STATUS (DRIVER_DATA + 0x100)
-#define DATA (DRIVER_DATA + 0x1000)
+#define HEADER  DRIVER_DATA
+#define STATUS  (DRIVER_DATA + 0x100)
+#define DATA    (DRIVER_DATA + 0x1000)
 
 static struct driver v;
 static int fd = -1;
@@ -102,8 +102,8 @@ static void test_io(void)
     ok(data[0] == 5 && data[511] == 5 && data[512] == 6 && used == 1025, "their bytes");
     memset(data, 0x77, 512);
     is_u64(request(VIRTIO_BLK_T_OUT, 9, 512, false, &used), VIRTIO_BLK_S_OK, "writing one");
-    ok(disk_byte(9 * 512) == 0x77 && disk_byte(10 * 512 - 1) == 0x77 && disk_byte(9 * 512 - 1) == 8 &&
-           disk_byte(10 * 512) == 10 && used == 1,
+    ok(disk_byte(9 * 512) == 0x77 && disk_byte(10 * 512 - 1) == 0x77 &&
+           disk_byte(9 * 512 - 1) == 8 && disk_byte(10 * 512) == 10 && used == 1,
        "that one and no other");
     is_u64(request(VIRTIO_BLK_T_FLUSH, 0, 0, false, NULL), VIRTIO_BLK_S_OK, "flush");
     memset(data, 0xaa, 32);
@@ -153,8 +153,7 @@ static void test_ranges(void)
     is_u64(range(VIRTIO_BLK_T_DISCARD, SECTORS - 1, 2, 0), VIRTIO_BLK_S_IOERR, "past the end");
     is_u64(range(VIRTIO_BLK_T_DISCARD, ~0ull, 1, 0), VIRTIO_BLK_S_IOERR, "wrapping");
     is_u64(range(VIRTIO_BLK_T_DISCARD, 0, 1, 1), VIRTIO_BLK_S_UNSUPP, "a flag it does not have");
-    is_u64(request(VIRTIO_BLK_T_DISCARD, 0, 8, false, NULL), VIRTIO_BLK_S_IOERR,
-           "half a range");
+    is_u64(request(VIRTIO_BLK_T_DISCARD, 0, 8, false, NULL), VIRTIO_BLK_S_IOERR, "half a range");
 }
 
 static void test_readonly(void)

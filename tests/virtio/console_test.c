@@ -9,13 +9,13 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_console.h>
 
-#define V1 BIT(VIRTIO_F_VERSION_1)
-#define MULTI (V1 | BIT(VIRTIO_CONSOLE_F_MULTIPORT))
-#define PORTS 3
-#define NR_QUEUES (2 * PORTS + 2)
+#define V1         BIT(VIRTIO_F_VERSION_1)
+#define MULTI      (V1 | BIT(VIRTIO_CONSOLE_F_MULTIPORT))
+#define PORTS      3
+#define NR_QUEUES  (2 * PORTS + 2)
 #define CONTROL_RX 2
 #define CONTROL_TX 3
-#define MESSAGE (DRIVER_DATA + 0x2000) /* the driver's own message */
+#define MESSAGE    (DRIVER_DATA + 0x2000) /* the driver's own message */
 
 static struct driver v;
 static struct virtio_device *dev;
@@ -258,8 +258,7 @@ static void test_guest_to_host(void)
        "one buffer comes back");
     sinks[2].take = SIZE_MAX;
     virtio_console_resume(dev, 2);
-    ok(sinks[2].len == 16 && !memcmp(sinks[2].got + 14, "hi", 2) &&
-           !virtio_console_stalled(dev, 2),
+    ok(sinks[2].len == 16 && !memcmp(sinks[2].got + 14, "hi", 2) && !virtio_console_stalled(dev, 2),
        "then the rest");
     send(0, "");
     ok(sinks[0].len == 7 && driver_used(&v, 1, &id, &len), "an empty buffer is no bytes");

@@ -7,13 +7,13 @@
 
 #include <linux/virtio_mmio.h>
 
-#define DRIVER_QUEUES 12
+#define DRIVER_QUEUES     12
 #define DRIVER_QUEUE_SIZE 16
-#define DRIVER_RAM 0x100000ul /* guest address of (ram), 1 MiB */
-#define DRIVER_RAM_SIZE 0x100000
-#define DRIVER_ROM 0x800000ul  /* one read-only page */
-#define DRIVER_RAM2 0x200000ul /* a second slot right behind the first */
-#define DRIVER_DATA (DRIVER_RAM + 0x80000) /* free for buffers */
+#define DRIVER_RAM        0x100000ul /* guest address of (ram), 1 MiB */
+#define DRIVER_RAM_SIZE   0x100000
+#define DRIVER_ROM        0x800000ul             /* one read-only page */
+#define DRIVER_RAM2       0x200000ul             /* a second slot right behind the first */
+#define DRIVER_DATA       (DRIVER_RAM + 0x80000) /* free for buffers */
 
 struct driver_queue {
     gpa_t desc, avail, used;

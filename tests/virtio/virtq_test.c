@@ -6,12 +6,12 @@
 
 #include <errno.h>
 
-#define DATA DRIVER_DATA
-#define TABLE (DRIVER_RAM + 0x40000) /* an indirect table */
-#define NEXT VRING_DESC_F_NEXT
-#define WRITE VRING_DESC_F_WRITE
+#define DATA     DRIVER_DATA
+#define TABLE    (DRIVER_RAM + 0x40000) /* an indirect table */
+#define NEXT     VRING_DESC_F_NEXT
+#define WRITE    VRING_DESC_F_WRITE
 #define INDIRECT VRING_DESC_F_INDIRECT
-#define HOLE 0x10000000ull
+#define HOLE     0x10000000ull
 
 static struct driver v;
 static struct virtq_chain chain;
@@ -86,8 +86,8 @@ static void test_start(void)
 static void test_chain(void)
 {
     struct virtq q = queue(false, false);
-    struct virtq_seg segs[] = {{DATA, 3}, {DATA + 0x100, 0}, {DATA + 0x200, 4}, {DATA + 0x300, 5},
-                               {DRIVER_RAM2 - 2, 4}};
+    struct virtq_seg segs[] = {
+        {DATA, 3}, {DATA + 0x100, 0}, {DATA + 0x200, 4}, {DATA + 0x300, 5}, {DRIVER_RAM2 - 2, 4}};
     char buf[8] = {0};
     struct iovec iov[8];
     u32 id, len;
