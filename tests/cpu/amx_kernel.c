@@ -30,7 +30,7 @@ static u32 dword(const u8 *p)
 static bool tile_same(const amx_tile_t x, const amx_tile_t y, bool fp)
 {
     for (unsigned i = 0; i < 1024; i += 4) {
-        u32 a = dword(x[0] + i), b = dword(y[0] + i);
+        u32 a = dword((const u8 *)x + i), b = dword((const u8 *)y + i);
 
         if (a != b && !(fp && is_nan(a) && is_nan(b)))
             return false;
@@ -59,16 +59,17 @@ static void fill(amx_tile_t t, bool fp, bool acc)
 {
     static const u8 extreme[] = {0x80, 0x7f, 0xff, 0x00, 0x81, 0x01};
     unsigned kind = rnd() % 4;
+    u8 *byte = (u8 *)t;
 
     for (unsigned i = 0; i < 1024; i++)
-        t[0][i] = kind ? (u8)rnd() : extreme[rnd() % sizeof(extreme)];
+        byte[i] = kind ? (u8)rnd() : extreme[rnd() % sizeof(extreme)];
     if (!fp)
         return;
     for (unsigned i = 0; i < 1024; i += 2) {
         u16 v = bf16();
 
         if (!acc || i & 2)
-            memcpy(t[0] + i, &v, 2);
+            memcpy(byte + i, &v, 2);
     }
 }
 
