@@ -94,6 +94,10 @@ static int service(struct cpu *c)
         return OP_EXIT;
     }
     rc = take_interrupts(c, req);
+    if (rc == OP_NEXT && atomic_load(&c->request) & CPU_REQ_EXIT) { /* intr_ack() wants out: nothing may run */
+        c->exit = CPU_EXIT_INTR;
+        return OP_EXIT;
+    }
     return rc == OP_EXIT ? OP_EXIT : OP_NEXT;
 }
 
