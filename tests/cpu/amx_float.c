@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT
-// TMUL's single-precision arithmetic against binary128 with explicit rounding, and against the host's FMA unit.
+// TMUL's single-precision arithmetic against binary128 with explicit rounding and the host's FMA.
 
 #include "cpu/amx/mxcsr.h"
 #include "cpu/amx/softfloat.h"
 #include "rand.h"
 #include "tap.h"
 
-static bool is_nan(u32 v) { return (v & 0x7fffffff) > 0x7f800000; }
-static bool same(u32 a, u32 b) { return a == b || (is_nan(a) && is_nan(b)); }
+static bool is_nan(u32 v)
+{
+    return (v & 0x7fffffff) > 0x7f800000;
+}
+static bool same(u32 a, u32 b)
+{
+    return a == b || (is_nan(a) && is_nan(b));
+}
 
 static float as_float(u32 v)
 {
@@ -46,7 +52,8 @@ static u32 round128(__float128 x)
 
     if (x == 0)
         return sign;
-    v += half - 1 + (v >> 89 & 1); /* 112 - 23 bits go; a carry moves into the exponent as it should */
+    v += half - 1 +
+         (v >> 89 & 1); /* 112 - 23 bits go; a carry moves into the exponent as it should */
     exp = (int)(v >> 112 & 0x7fff) - 16383;
     if (exp < -126)
         return sign;
@@ -55,7 +62,10 @@ static u32 round128(__float128 x)
     return sign | (u32)(exp + 127) << 23 | (u32)(v >> 89 & 0x7fffff);
 }
 
-static u32 daz(u32 v) { return v & 0x7f800000 ? v : v & 0x80000000; }
+static u32 daz(u32 v)
+{
+    return v & 0x7f800000 ? v : v & 0x80000000;
+}
 
 /* a * b + c by way of binary128; the product of two 24-bit numbers is exact in it. */
 static u32 fma128(u32 a, u32 b, u32 c)
@@ -93,8 +103,9 @@ __attribute__((target("fma"), noinline)) static u32 fma_host(u32 a, u32 b, u32 c
 /* Operands that meet: random, near the flush boundary, near each other, special. */
 static u32 operand(u32 other)
 {
-    static const u32 special[] = {0, 0x80000000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 1,
-                                  0x807fffff, 0x00800000, 0x80800000, 0x7f7fffff, 0x3f800000, 0x00ffffff};
+    static const u32 special[] = {0,          0x80000000, 0x7f800000, 0xff800000, 0x7fc00000,
+                                  0x7f800001, 1,          0x807fffff, 0x00800000, 0x80800000,
+                                  0x7f7fffff, 0x3f800000, 0x00ffffff};
     u64 r = rnd();
 
     switch (r >> 60) {
@@ -113,7 +124,8 @@ static u32 operand(u32 other)
     case 8:
     case 9:
     case 10:
-        return ((u32)r & 0x807fffff) | (u32)(64 + (r >> 40) % 8) << 23; /* products near the boundary */
+        return ((u32)r & 0x807fffff) | (u32)(64 + (r >> 40) % 8)
+                                           << 23; /* products near the boundary */
     default:
         return (u32)r;
     }
@@ -148,23 +160,26 @@ static void random_operands(void)
     }
     is_u64(bad128, 0, "multiply-add equals binary128 with explicit rounding, %d cases", COUNT);
     if (host)
-        is_u64(bad_host, 0, "multiply-add equals the host's FMA under DAZ and FTZ, %d cases", COUNT);
+        is_u64(bad_host, 0, "multiply-add equals the host's FMA under DAZ and FTZ, %d cases",
+               COUNT);
     else
         skip("the host has no FMA", "multiply-add equals the host's FMA");
     is_u64(bad_add, 0, "addition equals binary128, %d cases", COUNT);
-    ok(flushed > 1000 && cancelled > 1000, "the cases reach the flush boundary (%u) and cancellation (%u)",
-       flushed, cancelled);
+    ok(flushed > 1000 && cancelled > 1000,
+       "the cases reach the flush boundary (%u) and cancellation (%u)", flushed, cancelled);
 }
 
 int main(void)
 {
     /* 2^-126 * (1 - 2^-25) rounds up to 2^-126 with an unbounded exponent: not tiny. */
-    is_u64(amx_f32_fma(0x00800000, 0x3f800000, 0x80000000), 0x00800000, "the smallest normal stays");
+    is_u64(amx_f32_fma(0x00800000, 0x3f800000, 0x80000000), 0x00800000,
+           "the smallest normal stays");
     is_u64(amx_f32_fma(0x3f7fffff, 0x00800001, 0), 0x00800000,
            "a result just under the boundary that rounds up to it is not flushed");
     is_u64(amx_f32_fma(0x3f7fffff, 0x00800000, 0), 0, "one that does not is flushed");
     is_u64(amx_f32_fma(0xbf7fffff, 0x00800000, 0), 0x80000000, "and keeps its sign");
-    is_u64(amx_f32_fma(0x007fffff, 0x7f000000, 0x3f800000), 0x3f800000, "a denormal operand is a zero");
+    is_u64(amx_f32_fma(0x007fffff, 0x7f000000, 0x3f800000), 0x3f800000,
+           "a denormal operand is a zero");
     ok(is_nan(amx_f32_fma(0x007fffff, 0x7f800000, 0)), "and times infinity it is a NaN");
     is_u64(amx_f32_add(0x3f800000, 0xbf800000), 0, "x - x is +0");
     is_u64(amx_f32_add(0x80000001, 0x80000001), 0x80000000, "-0 + -0 is -0");

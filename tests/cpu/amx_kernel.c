@@ -13,10 +13,15 @@ struct tiles {
     _Alignas(64) amx_tile_t c, a, b;
 };
 
-static const char *const dp_name[AMX_DP_COUNT] = {"TDPBSSD", "TDPBSUD", "TDPBUSD", "TDPBUUD", "TDPBF16PS"};
-static const struct amx_kernels *const all[] = {&amx_kernels_scalar, &amx_kernels_avx2, &amx_kernels_vnni};
+static const char *const dp_name[AMX_DP_COUNT] = {"TDPBSSD", "TDPBSUD", "TDPBUSD", "TDPBUUD",
+                                                  "TDPBF16PS"};
+static const struct amx_kernels *const all[] = {&amx_kernels_scalar, &amx_kernels_avx2,
+                                                &amx_kernels_vnni};
 
-static bool is_nan(u32 v) { return (v & 0x7fffffff) > 0x7f800000; }
+static bool is_nan(u32 v)
+{
+    return (v & 0x7fffffff) > 0x7f800000;
+}
 
 static u32 dword(const u8 *p)
 {
@@ -40,15 +45,18 @@ static bool tile_same(const amx_tile_t x, const amx_tile_t y, bool fp)
 
 static u16 bf16(void)
 {
-    static const u16 special[] = {0, 0x8000, 0x7f80, 0xff80, 0x7fc0, 0xff81, 1, 0x807f, 0x0080, 0x7f7f};
+    static const u16 special[] = {0,      0x8000, 0x7f80, 0xff80, 0x7fc0,
+                                  0xff81, 1,      0x807f, 0x0080, 0x7f7f};
     u64 r = rnd();
 
     switch (r >> 61) {
     case 0:
-        return (r >> 32 & 7) ? (u16)(0x3f80 + (r & 0x80ff)) : special[(r >> 8) % ARRAY_SIZE(special)];
+        return (r >> 32 & 7) ? (u16)(0x3f80 + (r & 0x80ff))
+                             : special[(r >> 8) % ARRAY_SIZE(special)];
     case 1:
     case 2:
-        return (u16)((r & 0x807f) | (60 + (r >> 20) % 10) << 7); /* products near the flush boundary */
+        return (u16)((r & 0x807f) | (60 + (r >> 20) % 10)
+                                        << 7); /* products near the flush boundary */
     default:
         return (u16)((r & 0x807f) | (120 + (r >> 20) % 16) << 7);
     }
@@ -80,7 +88,7 @@ static void fill_all(struct tiles *t, bool fp)
     fill(t->c, fp, true);
 }
 
-/* The sums again, written another way: 64-bit, element by element, from the definition of the formats. */
+/* The sums again, written another way: 64-bit, element by element, from the formats' definition. */
 static void plain_int8(struct tiles *t, enum amx_dp op, unsigned m, unsigned n, unsigned k)
 {
     bool as = op == AMX_DPBSSD || op == AMX_DPBSUD, bs = op == AMX_DPBSSD || op == AMX_DPBUSD;
@@ -118,7 +126,8 @@ static float half(const u8 *p)
     return f;
 }
 
-__attribute__((noinline)) static void plain_bf16(struct tiles *t, unsigned m, unsigned n, unsigned k)
+__attribute__((noinline)) static void plain_bf16(struct tiles *t, unsigned m, unsigned n,
+                                                 unsigned k)
 {
     amx_tile_t out = {0};
 
@@ -227,7 +236,8 @@ static void mistake_10_subtract_near_ftz(const struct amx_kernels *k)
     memcpy(t.b, &(u32){0x1ae12049}, 4);
     memcpy(t.c, &(u32){0x015e4339}, 4);
     k->dp[AMX_DPBF16PS](t.c, t.a, t.b, 1, 1, 1);
-    is_u64(dword(t.c[0]), 0x00ab4a72, "mistake 10, %s: a subtract near FTZ keeps a normal result", k->name);
+    is_u64(dword(t.c[0]), 0x00ab4a72, "mistake 10, %s: a subtract near FTZ keeps a normal result",
+           k->name);
 }
 
 static void mistake_3_signed_bytes(const struct amx_kernels *k)
@@ -303,6 +313,7 @@ int main(int argc, char **argv)
                 speed(all[i], op);
         }
     }
-    ok(amx_kernels_usable(amx_kernels()), "the kernels chosen (%s) can run here", amx_kernels()->name);
+    ok(amx_kernels_usable(amx_kernels()), "the kernels chosen (%s) can run here",
+       amx_kernels()->name);
     return tap_done();
 }

@@ -10,15 +10,16 @@
 #define SRC (DATA + 0x10000)
 #define DST (DATA + 0x20000)
 
-#define LDTILECFG() OP(0xc4, 0xe2, 0x78, 0x49, 0x00) /* [rax] */
-#define STTILECFG() OP(0xc4, 0xe2, 0x79, 0x49, 0x00)
-#define TILERELEASE() OP(0xc4, 0xe2, 0x78, 0x49, 0xc0)
-#define TILEZERO(t) OP(0xc4, 0xe2, 0x7b, 0x49, 0xc0 | (t) << 3)
-#define TILELOADD(t) OP(0xc4, 0xe2, 0x7b, 0x4b, 0x04 | (t) << 3, 0x10) /* [rax + rdx] */
+#define LDTILECFG()    OP(0xc4, 0xe2, 0x78, 0x49, 0x00) /* [rax] */
+#define STTILECFG()    OP(0xc4, 0xe2, 0x79, 0x49, 0x00)
+#define TILERELEASE()  OP(0xc4, 0xe2, 0x78, 0x49, 0xc0)
+#define TILEZERO(t)    OP(0xc4, 0xe2, 0x7b, 0x49, 0xc0 | (t) << 3)
+#define TILELOADD(t)   OP(0xc4, 0xe2, 0x7b, 0x4b, 0x04 | (t) << 3, 0x10) /* [rax + rdx] */
 #define TILELOADDT1(t) OP(0xc4, 0xe2, 0x79, 0x4b, 0x04 | (t) << 3, 0x10)
-#define TILESTORED(t) OP(0xc4, 0xe2, 0x7a, 0x4b, 0x04 | (t) << 3, 0x10)
-#define TDP(pp, opcode, d, a, b) OP(0xc4, 0xe2, (pp) | (~(b) & 15) << 3, opcode, 0xc0 | (d) << 3 | (a))
-#define TDPBSSD(d, a, b) TDP(3, 0x5e, d, a, b)
+#define TILESTORED(t)  OP(0xc4, 0xe2, 0x7a, 0x4b, 0x04 | (t) << 3, 0x10)
+#define TDP(pp, opcode, d, a, b)                                                                   \
+    OP(0xc4, 0xe2, (pp) | (~(b)&15) << 3, opcode, 0xc0 | (d) << 3 | (a))
+#define TDPBSSD(d, a, b)   TDP(3, 0x5e, d, a, b)
 #define TDPBF16PS(d, a, b) TDP(2, 0x5c, d, a, b)
 
 static u8 cfg[64];
@@ -55,7 +56,10 @@ static void fresh(u8 rows, u16 colsb)
     at(SRC, 64);
 }
 
-static u8 *tile(unsigned t) { return c->amx.tile ? c->amx.tile[t][0] : NULL; }
+static u8 *tile(unsigned t)
+{
+    return c->amx.tile ? c->amx.tile[t][0] : NULL;
+}
 
 static void config_faults(void)
 {
@@ -63,10 +67,20 @@ static void config_faults(void)
         u8 offset, value;
         const char *what;
     } bad[] = {
-        {0, 2, "palette 2"}, {0, 255, "palette 255"}, {2, 1, "reserved byte 2"}, {15, 1, "reserved byte 15"},
-        {32, 1, "reserved byte 32"}, {47, 128, "reserved byte 47"}, {56, 1, "reserved byte 56"},
-        {63, 1, "reserved byte 63"}, {48, 17, "17 rows"}, {55, 255, "255 rows"}, {16, 65, "65 bytes a row"},
-        {17, 1, "320 bytes a row"}, {48, 0, "columns without rows"}, {16, 0, "rows without columns"},
+        {0, 2, "palette 2"},
+        {0, 255, "palette 255"},
+        {2, 1, "reserved byte 2"},
+        {15, 1, "reserved byte 15"},
+        {32, 1, "reserved byte 32"},
+        {47, 128, "reserved byte 47"},
+        {56, 1, "reserved byte 56"},
+        {63, 1, "reserved byte 63"},
+        {48, 17, "17 rows"},
+        {55, 255, "255 rows"},
+        {16, 65, "65 bytes a row"},
+        {17, 1, "320 bytes a row"},
+        {48, 0, "columns without rows"},
+        {16, 0, "rows without columns"},
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -75,7 +89,8 @@ static void config_faults(void)
         fresh(16, 64);
         before = c->amx;
         cfg[bad[i].offset] = bad[i].value;
-        ok(op_raised(cfg_load(), EXC_GP) && !c->exc.error && !memcmp(&before, &c->amx, sizeof(before)),
+        ok(op_raised(cfg_load(), EXC_GP) && !c->exc.error &&
+               !memcmp(&before, &c->amx, sizeof(before)),
            "LDTILECFG, %s: #GP(0), the old configuration stays", bad[i].what);
     }
 }
@@ -85,7 +100,8 @@ static void config_legal(void)
     fresh(16, 64);
     memset(cfg, 0xff, 64);
     cfg[0] = 0;
-    ok(cfg_load() == OP_NEXT && !c->amx.palette && !c->amx.rows[0], "palette 0 with garbage releases");
+    ok(cfg_load() == OP_NEXT && !c->amx.palette && !c->amx.rows[0],
+       "palette 0 with garbage releases");
 
     op_reset();
     memset(cfg, 0, 64);
@@ -107,7 +123,7 @@ static void config_legal(void)
 
     page_set(CFG + 0x1000, false, false);
     c->r[REG_RAX] = CFG + 0x1000 - 63;
-    ok(op_raised(LDTILECFG(), EXC_PF) && c->cr2 == CFG + 0x1000, "its page fault is the second page's");
+    ok(op_page_fault(LDTILECFG(), CFG + 0x1000), "its page fault is the second page's");
 }
 
 static void mistake_5_rows_and_colsb_in_place(void)
@@ -137,8 +153,10 @@ static void mistake_4_encodings(void)
     ok(op_raised(OP(0xc4, 0xe2, 0xf8, 0x49, 0x00), EXC_UD), "mistake 4: LDTILECFG with W1 is #UD");
     ok(op_raised(OP(0xc4, 0xe2, 0xf9, 0x49, 0x00), EXC_UD), "mistake 4: STTILECFG with W1 is #UD");
     ok(STTILECFG() == OP_NEXT, "mistake 4: STTILECFG with W0 works");
-    ok(op_raised(OP(0xc4, 0xe2, 0x78, 0x49, 0x08), EXC_UD), "mistake 4: LDTILECFG with ModRM.reg 1 is #UD");
-    ok(op_raised(OP(0xc4, 0xe2, 0x79, 0x49, 0x38), EXC_UD), "mistake 4: STTILECFG with ModRM.reg 7 is #UD");
+    ok(op_raised(OP(0xc4, 0xe2, 0x78, 0x49, 0x08), EXC_UD),
+       "mistake 4: LDTILECFG with ModRM.reg 1 is #UD");
+    ok(op_raised(OP(0xc4, 0xe2, 0x79, 0x49, 0x38), EXC_UD),
+       "mistake 4: STTILECFG with ModRM.reg 7 is #UD");
 }
 
 static void encodings(void)
@@ -208,7 +226,7 @@ static int any(unsigned i)
     }
 }
 
-#define KINDS 12
+#define KINDS      12
 #define FIRST_DATA 3
 
 static void enabling(void)
@@ -253,7 +271,8 @@ static void mistake_1_xfd(void)
         else
             bad_nm += !op_raised(rc, EXC_NM) || c->exc.has_error || c->xfd_err != XCR0_XTILEDATA;
     }
-    is_u64(bad_nm, 0, "mistake 1: XFD[18] makes tile loads, stores, TILEZERO and TDP #NM, XFD_ERR says why");
+    is_u64(bad_nm, 0,
+           "mistake 1: XFD[18] makes tile loads, stores, TILEZERO and TDP #NM, XFD_ERR says why");
     is_u64(bad_pass, 0, "mistake 1: LDTILECFG, STTILECFG and TILERELEASE work under XFD");
 
     fresh(16, 64);
@@ -275,9 +294,16 @@ static void shapes(void)
         u16 colsb;
         const char *what;
     } bad[] = {
-        {0, 15, 64, "M differs"}, {0, 16, 60, "N differs"}, {1, 16, 60, "K differs"}, {2, 15, 64, "K differs in B"},
-        {2, 16, 60, "N differs in B"}, {0, 0, 0, "destination unused"}, {1, 0, 0, "A unused"},
-        {2, 0, 0, "B unused"}, {0, 16, 63, "destination of 63 bytes"}, {1, 16, 62, "A of 62 bytes"},
+        {0, 15, 64, "M differs"},
+        {0, 16, 60, "N differs"},
+        {1, 16, 60, "K differs"},
+        {2, 15, 64, "K differs in B"},
+        {2, 16, 60, "N differs in B"},
+        {0, 0, 0, "destination unused"},
+        {1, 0, 0, "A unused"},
+        {2, 0, 0, "B unused"},
+        {0, 16, 63, "destination of 63 bytes"},
+        {1, 16, 62, "A of 62 bytes"},
     };
     unsigned dup = 0;
 
@@ -286,8 +312,8 @@ static void shapes(void)
         cfg[16 + bad[i].tile * 2] = (u8)bad[i].colsb;
         cfg[48 + bad[i].tile] = bad[i].rows;
         cfg_load();
-        ok(op_raised(TDPBSSD(0, 1, 2), EXC_UD) && op_raised(TDPBF16PS(0, 1, 2), EXC_UD), "TDP, %s: #UD",
-           bad[i].what);
+        ok(op_raised(TDPBSSD(0, 1, 2), EXC_UD) && op_raised(TDPBF16PS(0, 1, 2), EXC_UD),
+           "TDP, %s: #UD", bad[i].what);
     }
     fresh(16, 64);
     dup += !op_raised(TDPBSSD(1, 1, 2), EXC_UD);
@@ -296,7 +322,8 @@ static void shapes(void)
     is_u64(dup, 0, "TDP with any operand twice is #UD");
 
     fresh(16, 62);
-    ok(op_raised(TILELOADD(0), EXC_UD) && op_raised(TILESTORED(0), EXC_UD) && TILEZERO(0) == OP_NEXT,
+    ok(op_raised(TILELOADD(0), EXC_UD) && op_raised(TILESTORED(0), EXC_UD) &&
+           TILEZERO(0) == OP_NEXT,
        "rows of 62 bytes: load and store are #UD, TILEZERO is not");
     op_reset();
     ok(op_raised(TILELOADD(0), EXC_UD) && op_raised(TDPBSSD(0, 1, 2), EXC_UD), "unconfigured: #UD");
@@ -309,7 +336,8 @@ static void start_row_rules(void)
 {
     fresh(8, 64);
     c->amx.start_row = 8;
-    ok(op_raised(TILELOADD(0), EXC_UD) && op_raised(TILESTORED(0), EXC_UD), "start_row past the rows: #UD");
+    ok(op_raised(TILELOADD(0), EXC_UD) && op_raised(TILESTORED(0), EXC_UD),
+       "start_row past the rows: #UD");
     ok(TILEZERO(0) == OP_NEXT && c->amx.start_row == 0, "TILEZERO ignores and clears it");
     fresh(16, 64);
     c->amx.start_row = 200;
@@ -341,21 +369,23 @@ static void restart(void)
     rnd_fill(ram + base, 1024);
     page_set(SRC + 0x1000, false, false);
     at(base, 64);
-    ok(op_raised(TILELOADD(2), EXC_PF) && c->cr2 == SRC + 0x1000 && c->amx.start_row == 8,
+    ok(op_page_fault(TILELOADD(2), SRC + 0x1000) && c->amx.start_row == 8,
        "TILELOADD faults at row 8 with start_row 8");
     ok(!memcmp(tile(2), ram + base, 512), "rows 0-7 are loaded");
     page_set(SRC + 0x1000, true, true);
     memset(ram + base, 0xaa, 512);
-    ok(TILELOADD(2) == OP_NEXT && c->amx.start_row == 0 &&
-           memcmp(tile(2), ram + base, 512) && !memcmp(tile(2) + 512, ram + base + 512, 512),
+    ok(TILELOADD(2) == OP_NEXT && c->amx.start_row == 0 && memcmp(tile(2), ram + base, 512) &&
+           !memcmp(tile(2) + 512, ram + base + 512, 512),
        "the restart loads rows 8-15 and no others");
 
     page_set(SRC + 0x1000, true, false);
-    ok(op_raised(TILESTORED(2), EXC_PF) && c->amx.start_row == 8 && !memcmp(tile(2), ram + base, 512),
+    ok(op_raised(TILESTORED(2), EXC_PF) && c->amx.start_row == 8 &&
+           !memcmp(tile(2), ram + base, 512),
        "TILESTORED faults at row 8, rows 0-7 are stored");
     page_set(SRC + 0x1000, true, true);
     memset(ram + base, 0xbb, 512);
-    ok(TILESTORED(2) == OP_NEXT && c->amx.start_row == 0 && ram[base] == 0xbb, "the restart goes on at row 8");
+    ok(TILESTORED(2) == OP_NEXT && c->amx.start_row == 0 && ram[base] == 0xbb,
+       "the restart goes on at row 8");
 }
 
 /* Mistake 9, and every way to say where rows are. */
@@ -365,7 +395,8 @@ static void addressing(void)
     for (unsigned i = 0; i < 4096; i++)
         ram[SRC + i] = (u8)(i / 16);
     ok(op_raised(OP(0xc4, 0xe2, 0x7b, 0x4b, 0x00), EXC_UD), "mistake 9: no SIB is #UD");
-    ok(op_raised(OP(0xc4, 0xe2, 0x7b, 0x4b, 0x05, 0, 0, 0, 0), EXC_UD), "mistake 9: RIP-relative is #UD");
+    ok(op_raised(OP(0xc4, 0xe2, 0x7b, 0x4b, 0x05, 0, 0, 0, 0), EXC_UD),
+       "mistake 9: RIP-relative is #UD");
     ok(OP(0xc4, 0xe2, 0x7b, 0x4b, 0x04, 0x20) == OP_NEXT && tile(0)[0] == 0 && tile(0)[64] == 0 &&
            tile(0)[192] == 0,
        "mistake 9: no index is stride 0");
@@ -382,18 +413,21 @@ static void addressing(void)
     ok(tile(0)[0] == 4 && tile(0)[64] == 3 && tile(0)[192] == 1, "a stride may be negative");
     at(0xffffffff00000000 | SRC, 0xffffffff00000010);
     OP(0x67, 0xc4, 0xe2, 0x7b, 0x4b, 0x04, 0x10);
-    ok(tile(0)[0] == 0 && tile(0)[64] == 1 && tile(0)[192] == 3, "the address-size prefix cuts to 32 bits");
+    ok(tile(0)[0] == 0 && tile(0)[64] == 1 && tile(0)[192] == 3,
+       "the address-size prefix cuts to 32 bits");
     at(0, 16);
     c->seg[SEG_FS].base = SRC;
     OP(0x64, 0xc4, 0xe2, 0x7b, 0x4b, 0x04, 0x10);
     ok(tile(0)[64] == 1, "FS counts");
     at(0x8000000000000000, 16);
-    ok(op_raised(TILELOADD(0), EXC_GP) && op_raised(TILESTORED(0), EXC_GP), "a non-canonical row is #GP(0)");
+    ok(op_raised(TILELOADD(0), EXC_GP) && op_raised(TILESTORED(0), EXC_GP),
+       "a non-canonical row is #GP(0)");
     c->r[REG_RSP] = 0x8000000000000000;
     ok(op_raised(OP(0xc4, 0xe2, 0x7b, 0x4b, 0x04, 0x24), EXC_SS), "#SS(0) with base RSP");
     at(SRC + 0x1000 - 24, 16);
     ram[SRC + 0x1000] = 0x77;
-    ok(TILELOADD(0) == OP_NEXT && tile(0)[0] == 254 && tile(0)[64] == 255 && tile(0)[64 + 8] == 0x77,
+    ok(TILELOADD(0) == OP_NEXT && tile(0)[0] == 254 && tile(0)[64] == 255 &&
+           tile(0)[64 + 8] == 0x77,
        "rows cross pages");
 }
 
@@ -428,7 +462,9 @@ static void loads_and_stores(void)
             bad += ram[DST + off + row * (64 + stride) + colsb] != 0xcc;
         }
     }
-    is_u64(bad, 0, "loads fill rows and zero the rest, stores write rows and nothing else: 200 random shapes");
+    is_u64(
+        bad, 0,
+        "loads fill rows and zero the rest, stores write rows and nothing else: 200 random shapes");
 }
 
 static void memory_is_lazy(void)
@@ -482,7 +518,8 @@ static void products(void)
         memcpy(tb, tile(b), 1024);
         amx_kernels()->dp[op](want, ta, tb, m, n, k);
         bad += (op == AMX_DPBF16PS ? TDPBF16PS(d, a, b) : TDP(pp[op], 0x5e, d, a, b)) != OP_NEXT;
-        bad += memcmp(want, tile(d), 1024) || memcmp(ta, tile(a), 1024) || memcmp(tb, tile(b), 1024);
+        bad +=
+            memcmp(want, tile(d), 1024) || memcmp(ta, tile(a), 1024) || memcmp(tb, tile(b), 1024);
     }
     is_u64(bad, 0, "TDP hands its tiles and shapes to the right kernel: 200 random cases");
     fresh(16, 64);

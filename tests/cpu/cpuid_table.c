@@ -86,12 +86,14 @@ static void never_offered(const char *name)
         u8 reg, bit;
         const char *what;
     } never[] = {
-        {1, 0, CPUID_ECX, 3, "MONITOR"}, {1, 0, CPUID_ECX, 5, "VMX"}, {1, 0, CPUID_ECX, 15, "PDCM"},
-        {7, 0, CPUID_EBX, 2, "SGX"}, {7, 0, CPUID_EBX, 4, "HLE"}, {7, 0, CPUID_EBX, 11, "RTM"},
-        {7, 0, CPUID_EBX, 14, "MPX"}, {7, 0, CPUID_EBX, 25, "PT"}, {7, 0, CPUID_ECX, 3, "PKU"},
-        {7, 0, CPUID_ECX, 5, "WAITPKG"}, {7, 0, CPUID_ECX, 7, "SHSTK"}, {7, 0, CPUID_ECX, 16, "LA57"},
-        {7, 0, CPUID_ECX, 29, "ENQCMD"}, {7, 0, CPUID_EDX, 5, "UINTR"}, {7, 0, CPUID_EDX, 20, "IBT"},
-        {0x80000001, 0, CPUID_ECX, 2, "SVM"},
+        {1, 0, CPUID_ECX, 3, "MONITOR"}, {1, 0, CPUID_ECX, 5, "VMX"},
+        {1, 0, CPUID_ECX, 15, "PDCM"},   {7, 0, CPUID_EBX, 2, "SGX"},
+        {7, 0, CPUID_EBX, 4, "HLE"},     {7, 0, CPUID_EBX, 11, "RTM"},
+        {7, 0, CPUID_EBX, 14, "MPX"},    {7, 0, CPUID_EBX, 25, "PT"},
+        {7, 0, CPUID_ECX, 3, "PKU"},     {7, 0, CPUID_ECX, 5, "WAITPKG"},
+        {7, 0, CPUID_ECX, 7, "SHSTK"},   {7, 0, CPUID_ECX, 16, "LA57"},
+        {7, 0, CPUID_ECX, 29, "ENQCMD"}, {7, 0, CPUID_EDX, 5, "UINTR"},
+        {7, 0, CPUID_EDX, 20, "IBT"},    {0x80000001, 0, CPUID_ECX, 2, "SVM"},
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(never); i++) {
@@ -153,7 +155,8 @@ static void missing_leaves(void)
     op_reset();
     cpu_cpuid_set(c, e, ARRAY_SIZE(e));
     c->xcr0 = 7;
-    ok(leaf_is(0x1f, 0, 7, 832, 832, 0), "Intel: a basic leaf past the end reads the highest one, live");
+    ok(leaf_is(0x1f, 0, 7, 832, 832, 0),
+       "Intel: a basic leaf past the end reads the highest one, live");
     ok(leaf_is(0x1f, 5, 0, 0, 0, 0), "and its indices end where they end");
     ok(leaf_is(0x80000009, 0, 7, 832, 832, 0), "so does an extended one");
     ok(leaf_is(0x40000002, 0, 7, 832, 832, 0), "and one of the hypervisor's");
@@ -167,7 +170,8 @@ static void missing_leaves(void)
     ok(leaf_is(0x1f, 0, 0, 0, 0, 0), "AMD: past the end is zero");
     cpu_cpuid_set(c, NULL, 0);
     ok(leaf_is(0, 0, 0, 0, 0, 0) && c->cpuid_xcr0 == 0, "without a table all is zero");
-    is_u64((u64)cpu_cpuid_set(c, table, CPU_CPUID_MAX + 1), (u64)-E2BIG, "a table too long is refused");
+    is_u64((u64)cpu_cpuid_set(c, table, CPU_CPUID_MAX + 1), (u64)-E2BIG,
+           "a table too long is refused");
 }
 
 static void host_model(void)
@@ -219,7 +223,8 @@ int main(void)
     never_offered("supported");
     ok(ask(7, 0)[CPUID_EDX] & BIT(29), "supported: what a client may want for either vendor");
     is_u64((u64)cpu_cpuid_supported(table, 10), (u64)-E2BIG, "a table too small is told");
-    is_u64((u64)cpu_cpuid_model("k6", table, CPU_CPUID_MAX), (u64)-ENOENT, "an unknown model is told");
+    is_u64((u64)cpu_cpuid_model("k6", table, CPU_CPUID_MAX), (u64)-ENOENT,
+           "an unknown model is told");
     dynamic();
     missing_leaves();
     arch_capabilities();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A CPU in a test: 2 MiB of RAM mapped one to one, and single instructions run on it from their bytes.
+// A CPU in a test: 2 MiB of RAM mapped one to one, and single instructions run from their bytes.
 #pragma once
 
 #include "cpu/cpu.h"
@@ -12,11 +12,11 @@
 #include <sys/mman.h>
 
 #define RAM_SIZE 0x200000ul
-#define PML4 0x1000u
-#define PDPT 0x2000u
-#define PD 0x3000u
-#define PT 0x4000u
-#define DATA 0x20000u /* test data lives from here on */
+#define PML4     0x1000u
+#define PDPT     0x2000u
+#define PD       0x3000u
+#define PT       0x4000u
+#define DATA     0x20000u /* test data lives from here on */
 
 static struct cpu *c;
 static struct mem *mem;
@@ -39,7 +39,10 @@ static int op_mmio_write(struct cpu *cpu, gpa_t gpa, const void *buf, unsigned s
 
 static const struct cpu_bus op_bus = {.mmio_read = op_mmio_read, .mmio_write = op_mmio_write};
 
-static void put64(u64 at, u64 v) { memcpy(ram + at, &v, 8); }
+static void put64(u64 at, u64 v)
+{
+    memcpy(ram + at, &v, 8);
+}
 static inline u64 get64(u64 at)
 {
     u64 v;
@@ -80,7 +83,8 @@ static inline void op_mode_32(void)
     c->efer = 0;
     c->cr0 &= ~CR0_PG;
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
-        c->seg[i] = (struct cpu_seg){.limit = 0xffffffff, .ar = SEG_AR_P | SEG_AR_S | SEG_AR_DB | SEG_AR_G | 3};
+        c->seg[i] = (struct cpu_seg){.limit = 0xffffffff,
+                                     .ar = SEG_AR_P | SEG_AR_S | SEG_AR_DB | SEG_AR_G | 3};
     c->seg[SEG_CS].ar |= 8;
     cpu_mode_update(c);
     cpu_mmu_changed(c);
@@ -92,9 +96,9 @@ static inline bool op_create(void)
     int n = cpu_cpuid_model("sapphirerapids", table, CPU_CPUID_MAX);
 
     ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (n < 0 || ram == MAP_FAILED || mem_create(&mem) || mem_slot_set(mem, 0, 0, RAM_SIZE, ram, 0) ||
-        cpu_world_create(&world) || cpu_create(&c, world, mem, &op_bus, NULL) ||
-        cpu_cpuid_set(c, table, (unsigned)n))
+    if (n < 0 || ram == MAP_FAILED || mem_create(&mem) ||
+        mem_slot_set(mem, 0, 0, RAM_SIZE, ram, 0) || cpu_world_create(&world) ||
+        cpu_create(&c, world, mem, &op_bus, NULL) || cpu_cpuid_set(c, table, (unsigned)n))
         return false;
     put64(PML4, PDPT | 7);
     put64(PDPT, PD | 7);
@@ -135,4 +139,10 @@ static inline int op_run(const u8 *code, unsigned len)
 static inline bool op_raised(int rc, u8 vector)
 {
     return rc == OP_FAULT && c->exc.pending && c->exc.vector == vector;
+}
+
+/* Did (rc) come with a page fault at (lin)? */
+static inline bool op_page_fault(int rc, u64 lin)
+{
+    return op_raised(rc, EXC_PF) && c->exc.payload == lin;
 }

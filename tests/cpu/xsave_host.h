@@ -16,7 +16,10 @@
 static sigjmp_buf host_fault;
 static _Alignas(64) u8 host_saved[16384];
 
-static void host_on_fault(int sig) { siglongjmp(host_fault, sig); }
+static void host_on_fault(int sig)
+{
+    siglongjmp(host_fault, sig);
+}
 
 /* Of HOST_SET, what the host has enabled; 0 without XSAVE. (compact): and has XSAVEC. */
 static inline u64 host_components(bool compact)
@@ -42,7 +45,7 @@ static inline u32 host_offset(unsigned id)
     return b;
 }
 
-/* Move the extended areas of (mask) between layouts; header and legacy region are the same in both. */
+/* Move the extended areas of (mask) between layouts; the first 576 bytes are the same in both. */
 static inline void host_translate(u8 *dst, const u8 *src, u64 mask, bool to_host)
 {
     memcpy(dst, src, XSTATE_EXT_OFFSET);
@@ -52,7 +55,8 @@ static inline void host_translate(u8 *dst, const u8 *src, u64 mask, bool to_host
         if (!(mask & BIT(id)))
             continue;
         theirs = host_offset(id);
-        memcpy(dst + (to_host ? theirs : ours), src + (to_host ? ours : theirs), xstate_components[id].size);
+        memcpy(dst + (to_host ? theirs : ours), src + (to_host ? ours : theirs),
+               xstate_components[id].size);
     }
 }
 

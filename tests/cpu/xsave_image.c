@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The whole-state image of KVM_GET_XSAVE2 and KVM_SET_XSAVE: contents, and what is refused in which order.
+// The whole-state image of KVM_GET_XSAVE2 and KVM_SET_XSAVE: contents, and what is refused.
 
 #include "cpu/xstate/layout.h"
 #include "op_cpu.h"
@@ -9,7 +9,10 @@
 
 static _Alignas(64) u8 img[XSTATE_MAX_SIZE], out[XSTATE_MAX_SIZE];
 
-static void bv_set(u64 bv) { memcpy(img + XSTATE_BV_OFFSET, &bv, 8); }
+static void bv_set(u64 bv)
+{
+    memcpy(img + XSTATE_BV_OFFSET, &bv, 8);
+}
 static u64 bv_get(const u8 *p)
 {
     u64 v;
@@ -72,7 +75,8 @@ static void round_trip(void)
     is_u64(xstate_set(c, img, sizeof(img)), 0, "an image with nothing is taken");
     xstate_get(c, out, sizeof(out));
     is_u64(bv_get(out), 0, "everything is initial after it");
-    ok(c->vec.x87.fcw == 0x37f && c->vec.x87.mxcsr == 0x1f80 && !c->amx.palette && !c->amx.tile_inuse,
+    ok(c->vec.x87.fcw == 0x37f && c->vec.x87.mxcsr == 0x1f80 && !c->amx.palette &&
+           !c->amx.tile_inuse,
        "x87, MXCSR, TILECFG and tiles too");
     c->vec.pkru = 0x1234;
     xstate_set(c, img, sizeof(img));
@@ -129,7 +133,8 @@ static void xfd_order(void)
     xstate_set(c, img, sizeof(img));
     c->xfd = XCR0_XTILEDATA;
     xstate_get(c, out, sizeof(out));
-    ok(!(bv_get(out) & XCR0_XTILEDATA) && bv_get(out) & XCR0_XTILECFG && !out[2816], "under XFD no tile data are given");
+    ok(!(bv_get(out) & XCR0_XTILEDATA) && bv_get(out) & XCR0_XTILECFG && !out[2816],
+       "under XFD no tile data are given");
     is_u64(xstate_set(c, img, sizeof(img)), 0, "tile data set under XFD are accepted");
     c->xfd = 0;
     xstate_get(c, out, sizeof(out));
@@ -137,18 +142,22 @@ static void xfd_order(void)
 
     guest_without_amx();
     image(XCR0_XTILEDATA);
-    is_u64((u64)xstate_set(c, img, sizeof(img)), (u64)-EINVAL, "a guest without XTILEDATA: refused");
+    is_u64((u64)xstate_set(c, img, sizeof(img)), (u64)-EINVAL,
+           "a guest without XTILEDATA: refused");
     c->xfd = XCR0_XTILEDATA;
     is_u64((u64)xstate_set(c, img, sizeof(img)), 0, "XFD is applied before that check");
     c->xfd = 0;
     image(XCR0_XTILECFG);
-    is_u64((u64)xstate_set(c, img, 4096), 0, "what may be set is the engine's XCR0, not the guest's");
+    is_u64((u64)xstate_set(c, img, 4096), 0,
+           "what may be set is the engine's XCR0, not the guest's");
     memset(out, 0xcc, sizeof(out));
     xstate_get(c, out, 4096);
-    ok(!(bv_get(out) & XCR0_AMX) && out[4096] == 0xcc, "what is given is the guest's, and fits 4096 bytes");
+    ok(!(bv_get(out) & XCR0_AMX) && out[4096] == 0xcc,
+       "what is given is the guest's, and fits 4096 bytes");
     guest_with_amx();
     image(XCR0_AMX);
-    is_u64((u64)xstate_set(c, img, 4096), (u64)-EINVAL, "tile data past the end of the buffer are refused");
+    is_u64((u64)xstate_set(c, img, 4096), (u64)-EINVAL,
+           "tile data past the end of the buffer are refused");
 }
 
 int main(void)

@@ -12,7 +12,7 @@
  *   palette  start_row  reserved  colsb, 8 words  reserved  rows, 8 B   reserved
  */
 #define CFG_COLSB 16
-#define CFG_ROWS 48
+#define CFG_ROWS  48
 
 void amx_cfg_pack(const struct cpu_amx *a, u8 *mem)
 {

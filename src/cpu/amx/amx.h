@@ -4,9 +4,9 @@
 
 #include "cpu/cpu.h"
 
-#define AMX_TILES 8
-#define AMX_ROWS 16
-#define AMX_ROW_BYTES 64
+#define AMX_TILES       8
+#define AMX_ROWS        16
+#define AMX_ROW_BYTES   64
 #define AMX_MAX_PALETTE 1
 
 /*

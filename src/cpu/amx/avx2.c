@@ -15,7 +15,7 @@
 
 #define TARGET __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline))
-#define BLOCK 4
+#define BLOCK  4
 
 /* A source with the even and the odd part of every dword apart, each filling a dword. */
 struct halves {
@@ -24,7 +24,8 @@ struct halves {
 
 enum widening { WIDEN_SIGNED, WIDEN_UNSIGNED, WIDEN_BF16 };
 
-TARGET INLINE void widen_row(struct halves *out, const amx_tile_t in, unsigned row, enum widening how)
+TARGET INLINE void widen_row(struct halves *out, const amx_tile_t in, unsigned row,
+                             enum widening how)
 {
     for (unsigned half = 0; half < 2; half++) {
         __m256i v = _mm256_load_si256((const __m256i *)in[row] + half), even, odd;
@@ -60,8 +61,8 @@ TARGET INLINE void zero_row(amx_tile_t c, unsigned row)
 }
 
 /* One half of rows [row, row + BLOCK). */
-TARGET INLINE void int8_block(amx_tile_t c, const struct halves *a, const struct halves *b, unsigned row,
-                              unsigned m, unsigned k, unsigned half, __m256i mask)
+TARGET INLINE void int8_block(amx_tile_t c, const struct halves *a, const struct halves *b,
+                              unsigned row, unsigned m, unsigned k, unsigned half, __m256i mask)
 {
     __m256i acc[BLOCK];
 
@@ -90,8 +91,8 @@ TARGET INLINE void int8_block(amx_tile_t c, const struct halves *a, const struct
     }
 }
 
-TARGET INLINE void bf16_block(amx_tile_t c, const struct halves *a, const struct halves *b, unsigned row,
-                              unsigned m, unsigned k, unsigned half, __m256i mask)
+TARGET INLINE void bf16_block(amx_tile_t c, const struct halves *a, const struct halves *b,
+                              unsigned row, unsigned m, unsigned k, unsigned half, __m256i mask)
 {
     __m256 even[BLOCK], odd[BLOCK];
 
@@ -121,8 +122,8 @@ TARGET INLINE void bf16_block(amx_tile_t c, const struct halves *a, const struct
     }
 }
 
-TARGET INLINE void tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
-                        unsigned k, enum widening wa, enum widening wb)
+TARGET INLINE void tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
+                        unsigned n, unsigned k, enum widening wa, enum widening wb)
 {
     struct halves ha, hb;
 
@@ -156,9 +157,8 @@ INT8_KERNEL(dpbsud, WIDEN_SIGNED, WIDEN_UNSIGNED)
 INT8_KERNEL(dpbusd, WIDEN_UNSIGNED, WIDEN_SIGNED)
 INT8_KERNEL(dpbuud, WIDEN_UNSIGNED, WIDEN_UNSIGNED)
 
-TARGET static __attribute__((noinline)) void bf16_tile(amx_tile_t c, const amx_tile_t a,
-                                                       const amx_tile_t b, unsigned m, unsigned n,
-                                                       unsigned k)
+TARGET static __attribute__((noinline)) void
+bf16_tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n, unsigned k)
 {
     tile(c, a, b, m, n, k, WIDEN_BF16, WIDEN_BF16);
 }

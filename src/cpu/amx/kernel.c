@@ -10,7 +10,8 @@
 #include <string.h>
 
 /* Best first. */
-static const struct amx_kernels *const all[] = {&amx_kernels_vnni, &amx_kernels_avx2, &amx_kernels_scalar};
+static const struct amx_kernels *const all[] = {&amx_kernels_vnni, &amx_kernels_avx2,
+                                                &amx_kernels_scalar};
 
 static const struct amx_kernels *chosen;
 static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
@@ -18,7 +19,8 @@ static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
 bool amx_kernels_usable(const struct amx_kernels *k)
 {
     if (k == &amx_kernels_vnni)
-        return cpuid_host_has("avx512f") && cpuid_host_has("avx512bw") && cpuid_host_has("avx512_vnni");
+        return cpuid_host_has("avx512f") && cpuid_host_has("avx512bw") &&
+               cpuid_host_has("avx512_vnni");
     if (k == &amx_kernels_avx2)
         return cpuid_host_has("avx2") && cpuid_host_has("fma");
     return k == &amx_kernels_scalar;

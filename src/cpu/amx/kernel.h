@@ -23,9 +23,10 @@ struct amx_kernels {
     amx_dp_fn *dp[AMX_DP_COUNT];
 };
 
-extern const struct amx_kernels amx_kernels_scalar; /* the reference: SDM pseudocode, soft floating point */
-extern const struct amx_kernels amx_kernels_avx2;   /* needs AVX2 and FMA */
-extern const struct amx_kernels amx_kernels_vnni;   /* needs AVX-512 F, BW and VNNI */
+extern const struct amx_kernels
+    amx_kernels_scalar; /* the reference: SDM pseudocode, soft floating point */
+extern const struct amx_kernels amx_kernels_avx2; /* needs AVX2 and FMA */
+extern const struct amx_kernels amx_kernels_vnni; /* needs AVX-512 F, BW and VNNI */
 
 /* True if this host can run (k). */
 bool amx_kernels_usable(const struct amx_kernels *k);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The AMX instructions: configuration, tile loads and stores, and dispatch to the dot-product kernels.
+// The AMX instructions: configuration, tile loads and stores, dispatch to the dot-product kernels.
 
 #include "cpu/amx/amx.h"
 #include "cpu/amx/kernel.h"
@@ -17,7 +17,7 @@
  * An insn holds tile numbers: (reg) first operand, (rm) second, (vvvv) third.
  */
 
-/* #UD that every AMX instruction but the encoding's own has. 64-bit mode is the decoder's to check. */
+/* #UD that every AMX instruction has. The encoding and 64-bit mode are the lowerer's to check. */
 static int check_enabled(struct cpu *c)
 {
     if (unlikely(!(c->cr4 & CR4_OSXSAVE) || (c->xcr0 & XCR0_AMX) != XCR0_AMX))
@@ -39,7 +39,10 @@ static int check_data(struct cpu *c)
     return OP_NEXT;
 }
 
-static bool tile_valid(const struct cpu_amx *a, unsigned t) { return a->palette && a->rows[t]; }
+static bool tile_valid(const struct cpu_amx *a, unsigned t)
+{
+    return a->palette && a->rows[t];
+}
 
 /* A tile whose columns are whole dwords, as all but TILEZERO need it. */
 static bool tile_dwords(const struct cpu_amx *a, unsigned t)
@@ -231,9 +234,9 @@ static int op_dp(struct cpu *c, const struct insn *in)
 
 struct form {
     op_fn *op;
-    u8 tiles;    /* how many tile operands */
-    bool sib;    /* memory operand that needs a SIB byte */
-    u8 dp;       /* enum amx_dp */
+    u8 tiles; /* how many tile operands */
+    bool sib; /* memory operand that needs a SIB byte */
+    u8 dp;    /* enum amx_dp */
 };
 
 static int lower(const struct decoded *d, struct insn *in, const void *arg)
@@ -262,7 +265,13 @@ static int lower(const struct decoded *d, struct insn *in, const void *arg)
     return 0;
 }
 
-#define ROW(mnemonic, ...) {ZYDIS_MNEMONIC_##mnemonic, lower, &(const struct form){__VA_ARGS__}}
+#define ROW(mnemonic, ...)                                                                         \
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##mnemonic, lower, &(const struct form)                                     \
+        {                                                                                          \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
+    }
 
 const struct op_row ops_amx[] = {
     ROW(LDTILECFG, op_ldtilecfg),

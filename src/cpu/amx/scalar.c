@@ -22,7 +22,10 @@ static u16 get16(const u8 *p)
     return v;
 }
 
-static void put32(u8 *p, u32 v) { memcpy(p, &v, 4); }
+static void put32(u8 *p, u32 v)
+{
+    memcpy(p, &v, 4);
+}
 
 /* Zero columns from (n) on, and rows from (m) on. */
 static void zero_rest(amx_tile_t c, unsigned m, unsigned n)
@@ -32,7 +35,10 @@ static void zero_rest(amx_tile_t c, unsigned m, unsigned n)
     memset(c[m], 0, (16 - m) * 64);
 }
 
-static s32 extend(u8 v, bool sign) { return sign ? (s8)v : v; }
+static s32 extend(u8 v, bool sign)
+{
+    return sign ? (s8)v : v;
+}
 
 static void dp_int8(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
                     unsigned k, bool a_sign, bool b_sign)
@@ -84,4 +90,5 @@ static void dpbf16ps(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsig
     zero_rest(c, m, n);
 }
 
-const struct amx_kernels amx_kernels_scalar = {"scalar", {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps}};
+const struct amx_kernels amx_kernels_scalar = {"scalar",
+                                               {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps}};

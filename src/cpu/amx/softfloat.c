@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Single-precision arithmetic as TMUL does it, in integers: the reference that no compiler can bend.
+// Single-precision arithmetic as TMUL does it, in integers, which no compiler can bend.
 
 #include "cpu/amx/softfloat.h"
 
-#define SIGN BIT(31)
-#define EXP_MAX 0xff
-#define QUIET BIT(22)
-#define DEFAULT_NAN 0xffc00000u
+#define SIGN          BIT(31)
+#define EXP_MAX       0xff
+#define QUIET         BIT(22)
+#define DEFAULT_NAN   0xffc00000u
 #define INFINITY_BITS 0x7f800000u
-#define BIAS 127
-#define EXP_MIN (1 - BIAS)
+#define BIAS          127
+#define EXP_MIN       (1 - BIAS)
 
 /* (-1)^sign * mant * 2^exp; mant == 0: a zero. */
 struct exact {
@@ -18,9 +18,18 @@ struct exact {
     u64 mant;
 };
 
-static unsigned exponent(u32 v) { return v >> 23 & EXP_MAX; }
-static bool is_nan(u32 v) { return (v & 0x7fffffff) > INFINITY_BITS; }
-static bool is_inf(u32 v) { return (v & 0x7fffffff) == INFINITY_BITS; }
+static unsigned exponent(u32 v)
+{
+    return v >> 23 & EXP_MAX;
+}
+static bool is_nan(u32 v)
+{
+    return (v & 0x7fffffff) > INFINITY_BITS;
+}
+static bool is_inf(u32 v)
+{
+    return (v & 0x7fffffff) == INFINITY_BITS;
+}
 
 /* A finite operand; DAZ makes a denormal zero. */
 static struct exact unpack(u32 v)

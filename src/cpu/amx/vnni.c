@@ -23,15 +23,21 @@
  * done with FMAs on the two halves, widened on the way: units that FMAs leave idle do that.
  */
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vnni")))
-#define INLINE static inline __attribute__((always_inline))
+#define TARGET   __attribute__((target("avx512f,avx512bw,avx512vnni")))
+#define INLINE   static inline __attribute__((always_inline))
 #define ROWS_MAX 16
 
 /* Columns below (n). */
-static inline __mmask16 columns(unsigned n) { return (__mmask16)(0xffffu >> (16 - n)); }
+static inline __mmask16 columns(unsigned n)
+{
+    return (__mmask16)(0xffffu >> (16 - n));
+}
 
 /* How many rows are computed for (m): a constant in each specialisation below. */
-static inline unsigned rows_for(unsigned m) { return m > 8 ? 16 : 8; }
+static inline unsigned rows_for(unsigned m)
+{
+    return m > 8 ? 16 : 8;
+}
 
 TARGET INLINE void zero_rows(amx_tile_t c, unsigned from)
 {
@@ -58,8 +64,8 @@ TARGET INLINE __m512i dpbusd_vm(__m512i acc, __m512i u, const u8 *s)
  * (c) += sums of a x b, (rows) of them computed. (a_unsigned): which operand is taken as
  * unsigned. (correct): bytes of (a) are off by 128 and the sum of (b) makes up for it.
  */
-TARGET INLINE void int8_rows(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
-                             unsigned k, bool a_unsigned, bool correct, unsigned rows)
+TARGET INLINE void int8_rows(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
+                             unsigned n, unsigned k, bool a_unsigned, bool correct, unsigned rows)
 {
     __m512i acc[ROWS_MAX], sum = _mm512_setzero_si512(), one = _mm512_set1_epi8(1);
     __mmask16 mask = columns(n);
@@ -96,8 +102,8 @@ TARGET INLINE void int8_rows(amx_tile_t c, const amx_tile_t a, const amx_tile_t 
     zero_rows(c, rows);
 }
 
-TARGET INLINE void int8_tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
-                             unsigned k, bool a_unsigned, bool correct)
+TARGET INLINE void int8_tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
+                             unsigned n, unsigned k, bool a_unsigned, bool correct)
 {
     if (rows_for(m) == 16)
         int8_rows(c, a, b, m, n, k, a_unsigned, correct, 16);
@@ -114,20 +120,20 @@ TARGET INLINE void flip(amx_tile_t out, const amx_tile_t a, unsigned m)
         _mm512_store_si512(out[i], _mm512_xor_si512(_mm512_load_si512(a[i]), bit7));
 }
 
-TARGET static void dpbusd(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
-                          unsigned k)
+TARGET static void dpbusd(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
+                          unsigned n, unsigned k)
 {
     int8_tile(c, a, b, m, n, k, true, false);
 }
 
-TARGET static void dpbsud(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
-                          unsigned k)
+TARGET static void dpbsud(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
+                          unsigned n, unsigned k)
 {
     int8_tile(c, a, b, m, n, k, false, false);
 }
 
-TARGET static void dpbssd(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
-                          unsigned k)
+TARGET static void dpbssd(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
+                          unsigned n, unsigned k)
 {
     _Alignas(64) amx_tile_t flipped;
 
@@ -135,8 +141,8 @@ TARGET static void dpbssd(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, 
     int8_tile(c, flipped, b, m, n, k, true, true);
 }
 
-TARGET static void dpbuud(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
-                          unsigned k)
+TARGET static void dpbuud(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
+                          unsigned n, unsigned k)
 {
     _Alignas(64) amx_tile_t flipped;
 
@@ -145,7 +151,10 @@ TARGET static void dpbuud(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, 
 }
 
 /* The two BF16 halves of every dword, widened to FP32. */
-TARGET INLINE __m512 even_half(__m512i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)); }
+TARGET INLINE __m512 even_half(__m512i v)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
+}
 TARGET INLINE __m512 odd_half(__m512i v)
 {
     return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000)));
@@ -184,9 +193,8 @@ TARGET INLINE void bf16_rows(amx_tile_t c, const amx_tile_t a, const amx_tile_t 
     }
 }
 
-TARGET static __attribute__((noinline)) void bf16_tile(amx_tile_t c, const amx_tile_t a,
-                                                       const amx_tile_t b, unsigned m, unsigned n,
-                                                       unsigned k)
+TARGET static __attribute__((noinline)) void
+bf16_tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n, unsigned k)
 {
     bf16_rows(c, a, b, 0, m, n, k);
     if (m > BF16_ROWS)

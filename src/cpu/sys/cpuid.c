@@ -11,7 +11,8 @@
 
 #define MAXPHYADDR_DEFAULT 36 /* of a CPU without leaf 80000008H: SDM 3A 4.1.4 */
 
-const struct cpu_cpuid_entry *cpuid_find(const struct cpu_cpuid_entry *e, unsigned n, u32 leaf, u32 index)
+const struct cpu_cpuid_entry *cpuid_find(const struct cpu_cpuid_entry *e, unsigned n, u32 leaf,
+                                         u32 index)
 {
     for (unsigned i = 0; i < n; i++) {
         if (e[i].leaf == leaf && (!(e[i].flags & CPUID_FLAG_INDEX) || e[i].index == index))
@@ -140,13 +141,23 @@ void cpu_cpuid(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
 u64 cpu_arch_capabilities(void)
 {
     enum {
-        RDCL_NO = 0, SKIP_L1DFL_VMENTRY = 3, SSB_NO = 4, MDS_NO = 5, PSCHANGE_MC_NO = 6, TAA_NO = 8,
-        SBDR_SSDP_NO = 13, FBSDP_NO = 14, PSDP_NO = 15, BHI_NO = 20, PBRSB_NO = 24, GDS_NO = 26,
+        RDCL_NO = 0,
+        SKIP_L1DFL_VMENTRY = 3,
+        SSB_NO = 4,
+        MDS_NO = 5,
+        PSCHANGE_MC_NO = 6,
+        TAA_NO = 8,
+        SBDR_SSDP_NO = 13,
+        FBSDP_NO = 14,
+        PSDP_NO = 15,
+        BHI_NO = 20,
+        PBRSB_NO = 24,
+        GDS_NO = 26,
         RFDS_NO = 27
     };
     const u64 its_no = BIT(62);
 
-    return BIT(RDCL_NO) | BIT(SKIP_L1DFL_VMENTRY) | BIT(SSB_NO) | BIT(MDS_NO) | BIT(PSCHANGE_MC_NO) |
-           BIT(TAA_NO) | BIT(SBDR_SSDP_NO) | BIT(FBSDP_NO) | BIT(PSDP_NO) | BIT(BHI_NO) |
-           BIT(PBRSB_NO) | BIT(GDS_NO) | BIT(RFDS_NO) | its_no;
+    return BIT(RDCL_NO) | BIT(SKIP_L1DFL_VMENTRY) | BIT(SSB_NO) | BIT(MDS_NO) |
+           BIT(PSCHANGE_MC_NO) | BIT(TAA_NO) | BIT(SBDR_SSDP_NO) | BIT(FBSDP_NO) | BIT(PSDP_NO) |
+           BIT(BHI_NO) | BIT(PBRSB_NO) | BIT(GDS_NO) | BIT(RFDS_NO) | its_no;
 }

@@ -7,14 +7,14 @@
 
 /* How a feature comes to a guest. */
 enum cpuid_how {
-    CPUID_HOST, /* the host's units execute it: needs the host's bit, and its XCR0 to enable (xcr0) */
+    CPUID_HOST, /* the host's units execute it: needs the host's bit, and (xcr0) enabled there */
     CPUID_SOFT, /* this engine does it on every host */
 };
 
 /* Which models and vendors have a feature; none of the vendor bits: both. */
 #define CPUID_INTEL BIT(0)
-#define CPUID_AMD BIT(1)
-#define CPUID_SPR BIT(2) /* Sapphire Rapids has it */
+#define CPUID_AMD   BIT(1)
+#define CPUID_SPR   BIT(2) /* Sapphire Rapids has it */
 
 struct cpuid_feature {
     u32 leaf;
@@ -25,7 +25,7 @@ struct cpuid_feature {
     const char *name;   /* as in Linux' /proc/cpuinfo */
 };
 
-/* Every feature bit that can ever be offered: a bit without a row is never set. Ends with name == NULL. */
+/* Every bit that can ever be offered: one without a row is never set. Ends with name == NULL. */
 extern const struct cpuid_feature cpuid_features[];
 
 /* The row called (name), or NULL. */
@@ -34,7 +34,10 @@ const struct cpuid_feature *cpuid_feature(const char *name);
 /* Can this engine on this host give a guest feature (f)? */
 bool cpuid_feature_supported(const struct cpuid_feature *f);
 
-/* Host CPUID, remembered: the instruction traps on virtual machines. (out): EAX, EBX, ECX, EDX. Any thread. */
+/*
+ * Host CPUID, remembered: the instruction traps on virtual machines. (out): EAX, EBX, ECX, EDX.
+ * Zeros for leaves that nobody here needs. Any thread.
+ */
 void cpuid_host(u32 leaf, u32 index, u32 out[4]);
 
 /* Host XCR0, 0 where the host's system has not enabled XSAVE. */
@@ -48,4 +51,5 @@ bool cpuid_host_has(const char *name);
 #define CPUID_FLAG_INDEX BIT(0) /* KVM_CPUID_FLAG_SIGNIFCANT_INDEX: (index) selects */
 
 /* Leaf and index in a table, or NULL. */
-const struct cpu_cpuid_entry *cpuid_find(const struct cpu_cpuid_entry *e, unsigned n, u32 leaf, u32 index);
+const struct cpu_cpuid_entry *cpuid_find(const struct cpu_cpuid_entry *e, unsigned n, u32 leaf,
+                                         u32 index);

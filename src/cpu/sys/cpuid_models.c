@@ -8,11 +8,11 @@
 #include <errno.h>
 #include <string.h>
 
-#define MAX_BASIC 0x1e
+#define MAX_BASIC     0x1e
 #define MAX_EXT_INTEL 0x80000008
-#define MAX_EXT_AMD 0x80000021
-#define VIRTUAL_BITS 48 /* no LA57 */
-#define CLFLUSH_SIZE 8  /* in units of 8 bytes */
+#define MAX_EXT_AMD   0x80000021
+#define VIRTUAL_BITS  48 /* no LA57 */
+#define CLFLUSH_SIZE  8  /* in units of 8 bytes */
 
 /* Who a table says that the CPU is. The features come from cpuid_features[]. */
 struct identity {
@@ -21,7 +21,8 @@ struct identity {
     u32 signature; /* CPUID.1:EAX */
     u32 physical_bits;
     bool amd;
-    u8 only, without; /* CPUID_*: rows need all of (only); those of another vendor, (without), stay out */
+    u8 only;    /* CPUID_*: rows need all of these */
+    u8 without; /* rows of another vendor stay out */
 };
 
 struct table {
@@ -83,7 +84,8 @@ static void add_basic(struct table *t, const struct identity *id)
     }
     add(t, 5, 0, 0, 0, 0);
     add(t, 6, BIT(2), 0, 0, 0); /* ARAT: the APIC timer never stops */
-    add_index(t, 7, 0, 1, word(id, 7, 0, CPUID_EBX), word(id, 7, 0, CPUID_ECX), word(id, 7, 0, CPUID_EDX));
+    add_index(t, 7, 0, 1, word(id, 7, 0, CPUID_EBX), word(id, 7, 0, CPUID_ECX),
+              word(id, 7, 0, CPUID_EDX));
     add_index(t, 7, 1, word(id, 7, 1, CPUID_EAX), 0, 0, 0);
     add(t, 0xa, 0, 0, 0, 0);
     add_index(t, 0xb, 0, 0, 1, 0x100, 0); /* one thread a core, one core: the VMM knows better */
@@ -121,8 +123,8 @@ static void add_extended(struct table *t, const struct identity *id)
     memcpy(v, id->vendor, 12);
     if (id->amd)
         edx |= word(id, 1, 0, CPUID_EDX) & 0x0183f3ff; /* AMD repeats these of leaf 1 */
-    add(t, 0x80000000, id->amd ? MAX_EXT_AMD : MAX_EXT_INTEL, id->amd ? v[0] : 0, id->amd ? v[2] : 0,
-        id->amd ? v[1] : 0);
+    add(t, 0x80000000, id->amd ? MAX_EXT_AMD : MAX_EXT_INTEL, id->amd ? v[0] : 0,
+        id->amd ? v[2] : 0, id->amd ? v[1] : 0);
     add(t, 0x80000001, id->amd ? id->signature : 0, 0, word(id, 0x80000001, 0, CPUID_ECX), edx);
     memcpy(v, id->brand, 48);
     for (unsigned i = 0; i < 3; i++)
@@ -137,9 +139,11 @@ static void add_extended(struct table *t, const struct identity *id)
         add(t, 0x80000006, 0, 0, 2048u << 16 | 8 << 12 | 64, 0);
     }
     add(t, 0x80000007, 0, 0, 0, word(id, 0x80000007, 0, CPUID_EDX));
-    add(t, 0x80000008, VIRTUAL_BITS << 8 | id->physical_bits, word(id, 0x80000008, 0, CPUID_EBX), 0, 0);
+    add(t, 0x80000008, VIRTUAL_BITS << 8 | id->physical_bits, word(id, 0x80000008, 0, CPUID_EBX), 0,
+        0);
     if (id->amd)
-        add(t, 0x80000021, word(id, 0x80000021, 0, CPUID_EAX), 0, word(id, 0x80000021, 0, CPUID_ECX), 0);
+        add(t, 0x80000021, word(id, 0x80000021, 0, CPUID_EAX), 0,
+            word(id, 0x80000021, 0, CPUID_ECX), 0);
 }
 
 static int build(const struct identity *id, struct cpu_cpuid_entry *e, unsigned max)

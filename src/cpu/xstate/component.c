@@ -7,12 +7,12 @@
 
 #include <string.h>
 
-#define FCW_INIT 0x37f
-#define FCW_MASK 0x1f3f
-#define FCW_ONE 0x40
+#define FCW_INIT       0x37f
+#define FCW_MASK       0x1f3f
+#define FCW_ONE        0x40
 #define FSW_EXCEPTIONS 0x3f
-#define FSW_ES_B 0x8080
-#define FOP_MASK 0x7ff
+#define FSW_ES_B       0x8080
+#define FOP_MASK       0x7ff
 
 bool xstate_nonzero(const void *p, unsigned len)
 {
@@ -49,7 +49,8 @@ static bool x87_inuse(const struct cpu_x87 *f)
 }
 
 /* OR together bytes [from, to) of the vector registers [first, last]. */
-static bool zmm_inuse(const struct cpu *c, unsigned first, unsigned last, unsigned from, unsigned to)
+static bool zmm_inuse(const struct cpu *c, unsigned first, unsigned last, unsigned from,
+                      unsigned to)
 {
     for (unsigned i = first; i <= last; i++) {
         if (xstate_nonzero(c->vec.zmm[i] + from, to - from))
@@ -177,9 +178,18 @@ int xstate_unpack(struct cpu *c, unsigned id, bool long_mode, const u8 *area)
     return 0;
 }
 
-static void put16(u8 *p, u16 v) { memcpy(p, &v, 2); }
-static void put32(u8 *p, u32 v) { memcpy(p, &v, 4); }
-static void put64(u8 *p, u64 v) { memcpy(p, &v, 8); }
+static void put16(u8 *p, u16 v)
+{
+    memcpy(p, &v, 2);
+}
+static void put32(u8 *p, u32 v)
+{
+    memcpy(p, &v, 4);
+}
+static void put64(u8 *p, u64 v)
+{
+    memcpy(p, &v, 8);
+}
 
 static u16 get16(const u8 *p)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The whole extended state as a standard-format image, the way KVM_GET_XSAVE2 and KVM_SET_XSAVE move it.
+// The whole extended state as a standard-format image: KVM_GET_XSAVE2 and KVM_SET_XSAVE.
 
 #include "cpu/xstate/component.h"
 

@@ -15,7 +15,7 @@ const struct xstate_component xstate_components[XSTATE_IDS] = {
     [XSTATE_XTILEDATA] = {8192, 2816, XSTATE_ALIGN64 | XSTATE_XFD},
 };
 
-/* Where component (id) begins when the areas of (xcomp) below it are packed from the extended region's start. */
+/* Where component (id) begins when the areas of (xcomp) below it are packed. */
 static u32 packed_offset(u64 xcomp, unsigned id)
 {
     u32 at = XSTATE_EXT_OFFSET;

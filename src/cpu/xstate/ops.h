@@ -5,11 +5,11 @@
 #include "cpu/decode/insn.h"
 
 /* in->x[0] of all of them. */
-#define XS_WIDE BIT(0)       /* 64-bit instruction and data pointers (REX.W) */
-#define XS_OPT BIT(1)        /* XSAVEOPT: leave out what is initial */
-#define XS_COMPACT BIT(2)    /* XSAVEC, XSAVES: compacted format, and as XS_OPT */
+#define XS_WIDE       BIT(0) /* 64-bit instruction and data pointers (REX.W) */
+#define XS_OPT        BIT(1) /* XSAVEOPT: leave out what is initial */
+#define XS_COMPACT    BIT(2) /* XSAVEC, XSAVES: compacted format, and as XS_OPT */
 #define XS_SUPERVISOR BIT(3) /* XSAVES, XRSTORS: CPL 0 only, IA32_XSS counts */
-#define XS_VEX BIT(4)        /* VLDMXCSR, VSTMXCSR */
+#define XS_VEX        BIT(4) /* VLDMXCSR, VSTMXCSR */
 
 int op_xsave(struct cpu *c, const struct insn *in);
 int op_xrstor(struct cpu *c, const struct insn *in);

@@ -22,7 +22,13 @@ static int lower(const struct decoded *d, struct insn *in, const void *arg)
     return 0;
 }
 
-#define ROW(mnemonic, op, flags) {ZYDIS_MNEMONIC_##mnemonic, lower, &(const struct form){op, flags}}
+#define ROW(mnemonic, op, flags)                                                                   \
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##mnemonic, lower, &(const struct form)                                     \
+        {                                                                                          \
+            op, flags                                                                              \
+        }                                                                                          \
+    }
 
 const struct op_row ops_xsave[] = {
     ROW(FXSAVE, op_fxsave, 0),

@@ -4,7 +4,10 @@
 #include "cpu/cpu.h"
 
 /* True when all of (group) or none of it is in (val). */
-static bool whole(u64 val, u64 group) { return !(val & group) || (val & group) == group; }
+static bool whole(u64 val, u64 group)
+{
+    return !(val & group) || (val & group) == group;
+}
 
 int cpu_xcr0_set(struct cpu *c, u64 val)
 {
