@@ -52,6 +52,12 @@ static bool periodic(const struct kvm_pit_channel_state *ch)
     return ch->mode == 2 || ch->mode == 3;
 }
 
+/* Modes 1 and 5 start at the gate's rising edge, not at the load. */
+static bool waits_for_gate(const struct kvm_pit_channel_state *ch)
+{
+    return ch->mode == 1 || ch->mode == 5;
+}
+
 static u16 to_bcd(u32 v)
 {
     v %= 10000;
@@ -186,8 +192,8 @@ static void load(struct irqchip *chip, unsigned n, u32 val)
         val = val ? from_bcd(val) : 10000;
     ch->count = val ? val : 0x10000;
     chip->pit.paused_ns[n] = 0;
-    if (ch->mode == 1 || ch->mode == 5)
-        return; /* these start at the gate's rising edge */
+    if (waits_for_gate(ch))
+        return;
     ch->count_load_time = (s64)irqchip_now(chip);
     if (n)
         return;
@@ -263,6 +269,8 @@ static void control_write(struct irqchip *chip, u8 val)
         ch->mode -= 4;
     ch->bcd = val & 1;
     ch->count_latched = ch->status_latched = 0;
+    if (waits_for_gate(ch))
+        ch->count_load_time = 0; /* as if run out long ago */
     if (n == 0) { /* idle until it is loaded */
         chip->pit.running = false;
         schedule(chip);
@@ -427,7 +435,6 @@ void pit_state_set(struct irqchip *chip, const struct kvm_pit_state2 *s)
     pit->ch[0].count_load_time = (s64)irqchip_now(chip);
     pit->ticks = 0;
     pit->unacked = false;
-    pit->running = pit->ch[0].count != 0 && pit->ch[0].gate && pit->ch[0].mode != 1 &&
-                   pit->ch[0].mode != 5;
+    pit->running = pit->ch[0].count && pit->ch[0].gate && !waits_for_gate(&pit->ch[0]);
     schedule(chip);
 }
