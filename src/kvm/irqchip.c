@@ -86,6 +86,12 @@ bool irqchip_has_pit(const struct irqchip *chip)
     return chip->pit.present;
 }
 
+int irqchip_split(struct irqchip *chip)
+{
+    chip->split = true;
+    return irqchip_routing_set(chip, NULL, 0, 0);
+}
+
 int irqchip_x2apic_api(struct irqchip *chip, u64 flags)
 {
     if (flags & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))

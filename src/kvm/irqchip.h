@@ -86,6 +86,12 @@ void irqchip_free(struct irqchip *chip);
 int irqchip_pit_create(struct irqchip *chip, u32 flags);
 bool irqchip_has_pit(const struct irqchip *chip);
 
+/*
+ * KVM_CAP_SPLIT_IRQCHIP, before any vCPU: LAPICs and messages only. The routing table is empty then, and the
+ * EOI of a level-triggered vector is for user space: lapic_eoi_exit_take(). 0 or -ENOMEM.
+ */
+int irqchip_split(struct irqchip *chip);
+
 /* KVM_ENABLE_CAP(KVM_CAP_X2APIC_API): (flags) = KVM_X2APIC_API_*. 0 or -EINVAL. */
 int irqchip_x2apic_api(struct irqchip *chip, u64 flags);
 
@@ -177,6 +183,12 @@ u32 lapic_events_take(struct lapic *l, u8 *sipi_vector);
 /* KVM_GET/SET_VCPU_EVENTS' sipi_vector. */
 u8 lapic_sipi_vector(struct lapic *l);
 void lapic_sipi_vector_set(struct lapic *l, u8 vector);
+
+/*
+ * Split irqchip: a level-triggered vector that the guest has ended, for KVM_EXIT_IOAPIC_EOI, or -1. Asked
+ * before each entry; CPU_REQ_EXIT is set when there is one. vCPU's thread.
+ */
+int lapic_eoi_exit_take(struct lapic *l);
 
 /* KVM_HC_KICK_CPU was aimed at this vCPU: true once. A halted vCPU then runs on. */
 bool lapic_unhalt_take(struct lapic *l);

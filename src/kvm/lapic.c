@@ -108,6 +108,7 @@ void lapic_reset(struct lapic *l, bool init)
                      APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (l->bsp ? APIC_BASE_BSP : 0));
         atomic_store(&l->events, 0);
         atomic_store(&l->unhalt, false);
+        memset(l->eoi_exits, 0, sizeof(l->eoi_exits));
     }
     reset_regs(l);
 }
@@ -200,7 +201,10 @@ void lapic_eoi(struct lapic *l)
     lapic_reg_put(l, APIC_ISR + w, lapic_reg(l, APIC_ISR + w) & ~bit);
     lapic_ppr_update(l);
     level = lapic_vector_test(l, APIC_TMR, (u8)v);
-    if (level || (atomic_load(&l->chip->eoi_vectors[w]) & bit)) {
+    if (level && l->chip->split) {
+        l->eoi_exits[w] |= bit;
+        cpu_request(l->cpu, CPU_REQ_EXIT);
+    } else if (level || (atomic_load(&l->chip->eoi_vectors[w]) & bit)) {
         pthread_mutex_lock(&l->chip->lock);
         ioapic_eoi(l->chip, (u8)v, level);
         pthread_mutex_unlock(&l->chip->lock);
@@ -208,6 +212,19 @@ void lapic_eoi(struct lapic *l)
     /* What this one held back may go now. */
     if (deliverable(l) >= 0)
         cpu_request(l->cpu, CPU_REQ_INTR);
+}
+
+int lapic_eoi_exit_take(struct lapic *l)
+{
+    for (unsigned w = 0; w < ARRAY_SIZE(l->eoi_exits); w++) {
+        unsigned bit = (unsigned)__builtin_ctz(l->eoi_exits[w] | 1u << 31);
+
+        if (!l->eoi_exits[w])
+            continue;
+        l->eoi_exits[w] &= ~(1u << bit);
+        return (int)(w * 32 + bit);
+    }
+    return -1;
 }
 
 void lapic_tpr_set(struct lapic *l, u8 tpr)

@@ -44,6 +44,7 @@ struct lapic {
     _Atomic bool unhalt;
     _Atomic u32 esr;    /* errors since the last write of ESR */
     _Atomic u32 served; /* lowest-priority interrupts taken: breaks ties */
+    u32 eoi_exits[8];   /* split irqchip: level-triggered vectors ended, not yet told; vCPU's thread */
     struct irqchip *chip;
     struct cpu *cpu;
     u32 id;

@@ -257,6 +257,18 @@ static int enter_guest(struct kvm_vcpu *v)
     return rc;
 }
 
+/* A split irqchip's IOAPIC is user space's, and hears of the EOIs of its level-triggered vectors. */
+static bool eoi_exit(struct kvm_vcpu *v)
+{
+    int vector = v->lapic ? lapic_eoi_exit_take(v->lapic) : -1;
+
+    if (vector < 0)
+        return false;
+    v->run->eoi.vector = (u8)vector;
+    user_exit(v, KVM_EXIT_IOAPIC_EOI);
+    return true;
+}
+
 /* --- KVM_RUN --- */
 
 static int run_loop(struct kvm_vcpu *v)

@@ -21,7 +21,7 @@ static int chips_create(struct kvm_vm *vm, enum kvm_irqchip_mode mode)
     if (rc)
         return rc;
     if (mode == KVM_CHIP_SPLIT)
-        rc = irqchip_routing_set(chip, NULL, 0, 0); /* only what user space routes, as MSIs */
+        rc = irqchip_split(chip); /* only what user space routes, as MSIs */
     if (rc) {
         irqchip_free(chip);
         return rc;
