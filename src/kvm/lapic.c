@@ -217,12 +217,12 @@ void lapic_eoi(struct lapic *l)
 int lapic_eoi_exit_take(struct lapic *l)
 {
     for (unsigned w = 0; w < ARRAY_SIZE(l->eoi_exits); w++) {
-        unsigned bit = (unsigned)__builtin_ctz(l->eoi_exits[w] | 1u << 31);
+        u32 set = l->eoi_exits[w];
 
-        if (!l->eoi_exits[w])
+        if (!set)
             continue;
-        l->eoi_exits[w] &= ~(1u << bit);
-        return (int)(w * 32 + bit);
+        l->eoi_exits[w] = set & (set - 1);
+        return (int)w * 32 + __builtin_ctz(set);
     }
     return -1;
 }

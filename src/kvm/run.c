@@ -284,6 +284,8 @@ static int run_loop(struct kvm_vcpu *v)
             v->triple_fault = false;
             return user_exit(v, KVM_EXIT_SHUTDOWN);
         }
+        if (eoi_exit(v))
+            return RUN_EXIT;
         rc = v->mp_state == KVM_MP_STATE_RUNNABLE ? enter_guest(v) : sleep_until_event(v);
     }
     return rc;

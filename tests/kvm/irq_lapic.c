@@ -227,6 +227,34 @@ static void state(void)
     fake_fini(&f);
 }
 
+static void split(void)
+{
+    struct kvm_msi m = { .address_lo = 0xfee00000, .data = 0xc000 | 0x5a };
+    struct fake f;
+
+    fake_init(&f, 1);
+    is_u64(irqchip_split(f.chip), 0, "split irqchip");
+    ok(irqchip_set_irq(f.chip, 5, 1, IRQ_SOURCE_USER) < 0, "routes nothing of its own");
+    software_enable(&f, 0);
+    irqchip_signal_msi(f.chip, &m);
+    m.data = 0xc000 | 0x9f;
+    irqchip_signal_msi(f.chip, &m);
+    msi(&f, 0, false, 0xb0);
+    is_u64((u32)lapic_intr_ack(L(&f, 0)), 0xb0, "an edge");
+    wr(&f, 0, 0xb0, 0);
+    is_u64((u32)lapic_eoi_exit_take(L(&f, 0)), ~0u, "an edge's EOI is nobody's business");
+    requests(&f, 0);
+    is_u64((u32)lapic_intr_ack(L(&f, 0)), 0x9f, "a level");
+    wr(&f, 0, 0xb0, 0);
+    ok(requests(&f, 0) & CPU_REQ_EXIT, "whose EOI asks out of guest code");
+    lapic_intr_ack(L(&f, 0));
+    wr(&f, 0, 0xb0, 0);
+    is_u64((u32)lapic_eoi_exit_take(L(&f, 0)), 0x5a, "for one vector");
+    is_u64((u32)lapic_eoi_exit_take(L(&f, 0)), 0x9f, "and the other");
+    is_u64((u32)lapic_eoi_exit_take(L(&f, 0)), ~0u, "once");
+    fake_fini(&f);
+}
+
 static void reset_kinds(void)
 {
     struct fake f;
@@ -252,6 +280,7 @@ int main(void)
     apic_base();
     x2apic_msrs();
     state();
+    split();
     reset_kinds();
     return tap_done();
 }
