@@ -142,12 +142,54 @@ static int check_memory_form(struct cpu *c, const struct insn *in)
     return OP_NEXT;
 }
 
+/*
+ * Host memory of rows [row, rows) when they all lie in one page with a fast mapping, the
+ * next row (stride) further; NULL otherwise, or for strides that are not worth it.
+ */
+static u8 *rows_peek(struct cpu *c, const struct insn *in, unsigned row, unsigned rows,
+                     unsigned len, bool write, u64 *stride)
+{
+    u64 span;
+
+    *stride = c->r[in->index] << in->scale;
+    if (in->ea_shift || *stride > PAGE_SIZE)
+        return NULL;
+    span = (rows - 1 - row) * *stride + len;
+    return span > PAGE_SIZE ? NULL : mmu_peek(c, row_lin(c, in, row), (unsigned)span, write);
+}
+
+static inline void row_copy(u8 *dst, const u8 *src, unsigned len)
+{
+    if (likely(len == AMX_ROW_BYTES))
+        memcpy(dst, src, AMX_ROW_BYTES);
+    else
+        memcpy(dst, src, len);
+}
+
+/* Load one row and zero its tail. OP_NEXT, or negative with the row untouched. */
+static int row_load(struct cpu *c, const struct insn *in, unsigned row, u8 *dst, unsigned len)
+{
+    u64 lin = row_lin(c, in, row);
+    const u8 *src = mmu_peek(c, lin, len, false);
+    int rc = OP_NEXT;
+
+    if (likely(src))
+        row_copy(dst, src, len);
+    else
+        rc = mmu_load(c, lin, dst, len, insn_acc(in));
+    if (rc == OP_NEXT)
+        memset(dst + len, 0, AMX_ROW_BYTES - len);
+    return rc;
+}
+
 /* SDM 2B TILELOADD. The T1 form is a cache hint. */
 static int op_tileload(struct cpu *c, const struct insn *in)
 {
     struct cpu_amx *a = &c->amx;
-    unsigned row, len = a->colsb[in->reg];
-    u8(*tile)[64];
+    unsigned row, rows = a->rows[in->reg], len = a->colsb[in->reg];
+    u8(*tile)[AMX_ROW_BYTES];
+    const u8 *src;
+    u64 stride;
     int rc = check_memory_form(c, in);
 
     if (rc == OP_NEXT)
@@ -156,55 +198,51 @@ static int op_tileload(struct cpu *c, const struct insn *in)
         return rc;
     tile = a->tile[in->reg];
     row = a->start_row;
-    memset(tile[row], 0, (AMX_ROWS - row) * sizeof(tile[0]));
-    for (; row < a->rows[in->reg]; row++) {
-        u64 lin = row_lin(c, in, row);
-        const void *src = mmu_peek(c, lin, len, false);
-
-        if (likely(src && len == 64)) {
-            memcpy(tile[row], src, 64);
-        } else if (src) {
-            memcpy(tile[row], src, len);
-        } else {
-            rc = mmu_load(c, lin, tile[row], len, insn_acc(in));
-            if (rc) {
-                a->start_row = (u8)row;
-                return rc;
-            }
-        }
+    src = rows_peek(c, in, row, rows, len, false, &stride);
+    if (likely(src && len == AMX_ROW_BYTES)) {
+        for (; row < rows; row++, src += stride)
+            memcpy(tile[row], src, AMX_ROW_BYTES);
     }
-    a->start_row = 0;
-    return OP_NEXT;
+    for (; row < rows; row++) {
+        rc = row_load(c, in, row, tile[row], len);
+        if (rc)
+            break;
+    }
+    /* Rows that are not there, and after a fault those that are still to come. */
+    memset(tile[row], 0, (AMX_ROWS - row) * AMX_ROW_BYTES);
+    a->start_row = rc ? (u8)row : 0;
+    return rc;
 }
 
 /* SDM 2B TILESTORED. */
 static int op_tilestore(struct cpu *c, const struct insn *in)
 {
-    static const u8 zero[64];
+    static const u8 zero[AMX_ROW_BYTES];
     struct cpu_amx *a = &c->amx;
-    unsigned len = a->colsb[in->reg];
+    unsigned row, rows = a->rows[in->reg], len = a->colsb[in->reg];
     int rc = check_memory_form(c, in), ret = OP_NEXT;
+    u64 stride;
+    u8 *dst;
 
     if (unlikely(rc))
         return rc;
-    for (unsigned row = a->start_row; row < a->rows[in->reg]; row++) {
+    row = a->start_row;
+    dst = rows_peek(c, in, row, rows, len, true, &stride);
+    for (; row < rows; row++) {
         const u8 *src = a->tile_inuse ? a->tile[in->reg][row] : zero;
-        u64 lin = row_lin(c, in, row);
-        void *dst = mmu_peek(c, lin, len, true);
 
-        if (likely(dst && len == 64)) {
-            memcpy(dst, src, 64);
-        } else if (dst) {
-            memcpy(dst, src, len);
-        } else {
-            rc = mmu_store(c, lin, src, len, insn_acc(in));
-            if (rc < 0) {
-                a->start_row = (u8)row;
-                return rc;
-            }
-            if (rc > ret)
-                ret = rc;
+        if (likely(dst)) {
+            row_copy(dst, src, len);
+            dst += stride;
+            continue;
         }
+        rc = mmu_store(c, row_lin(c, in, row), src, len, insn_acc(in));
+        if (rc < 0) {
+            a->start_row = (u8)row;
+            return rc;
+        }
+        if (rc > ret)
+            ret = rc;
     }
     a->start_row = 0;
     return ret;
