@@ -14,7 +14,7 @@
  *
  * Hence two counts: (inside), and (running) = inside and not waiting for exclusivity. A vCPU becomes
  * (owner) when nobody is and running has dropped to itself; an outsider when nobody is and inside has
- * dropped to 0. vCPUs at a block end stay parked while there is an owner or an outsider waits.
+ * dropped to 0. vCPUs at a block end stay parked while there is an owner or somebody waits to be.
  *
  * One mutex protects all of it; nothing else is ever locked under it.
  */
@@ -30,7 +30,8 @@ struct cpu_world {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* protected by lock */
-    unsigned inside, running, outsiders;
+    unsigned inside, running;
+    unsigned waiting, outsiders; /* vCPUs, others, that want to be owner */
     bool owned;
     struct cpu *cpu[CPU_WORLD_MAX];
 };
@@ -83,7 +84,7 @@ void cpu_world_remove(struct cpu_world *w, struct cpu *c)
 
 static void park_locked(struct cpu_world *w)
 {
-    while (w->owned || w->outsiders)
+    while (w->owned || w->waiting || w->outsiders)
         pthread_cond_wait(&w->changed, &w->lock);
     w->inside++;
     w->running++;
@@ -141,11 +142,13 @@ void cpu_world_exclusive(struct cpu_world *w, struct cpu *self)
     pthread_mutex_lock(&w->lock);
     if (self) {
         w->running--;
+        w->waiting++;
         pthread_cond_broadcast(&w->changed);
         while (w->owned || w->running) {
             request_locked(w, CPU_REQ_EXCLUSIVE, self);
             pthread_cond_wait(&w->changed, &w->lock);
         }
+        w->waiting--;
         w->running++;
     } else {
         w->outsiders++;
