@@ -99,16 +99,19 @@ bool cpuid_host_has(const char *name)
 
 bool cpuid_feature_supported(const struct cpuid_feature *f)
 {
-    return f->how == CPUID_SOFT || host_bit(f);
+    if (f->how == CPUID_HOST && !host_bit(f))
+        return false;
+    return (cpu_xcr0_supported() & f->xcr0) == f->xcr0;
 }
 
+/* AVX-512 without BW (Xeon Phi) is of no use here: mask registers are moved as 64 bits. */
 u64 cpu_xcr0_supported(void)
 {
-    u64 host = cpuid_host_xcr0(), val = XCR0_X87 | XCR0_SSE | XCR0_AMX;
+    u64 val = XCR0_X87 | XCR0_SSE | XCR0_AMX;
 
     if (cpuid_host_has("avx"))
-        val |= host & XCR0_AVX;
-    if (val & XCR0_AVX && cpuid_host_has("avx512f"))
+        val |= XCR0_AVX;
+    if (val & XCR0_AVX && cpuid_host_has("avx512f") && cpuid_host_has("avx512bw"))
         val |= XCR0_AVX512;
     return val;
 }
