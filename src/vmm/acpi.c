@@ -83,7 +83,6 @@ struct rsdp {
 _Static_assert(sizeof(struct rsdp) == 36, "ACPI 6.4, table 5.3");
 
 /* Interrupt source override flags: active high, edge or level (ACPI 6.4, table 5.25). */
-#define MPS_CONFORM     0
 #define MPS_HIGH_LEVEL  0x0d
 #define LAPIC_ENABLED   1
 #define PCAT_COMPATIBLE 1
@@ -239,7 +238,7 @@ static u8 *madt_override(u8 *p, u8 irq, u32 gsi, u16 flags)
 
 static u32 build_madt(struct writer *w, const struct acpi_config *cfg)
 {
-    size_t len = sizeof(struct header) + 8 + cfg->cpus * 8 + 12 + 2 * 10 + 6;
+    size_t len = sizeof(struct header) + 8 + cfg->cpus * 8 + 12 + 10 + 6;
     const u32 lapic = BOARD_LAPIC, ioapic = BOARD_IOAPIC, flags = PCAT_COMPATIBLE;
     u32 gpa = 0;
     u8 *t = take(w, len, &gpa), *p;
@@ -261,7 +260,7 @@ static u32 build_madt(struct writer *w, const struct acpi_config *cfg)
     p[2] = (u8)cfg->cpus;
     memcpy(p + 4, &ioapic, 4);
     p += 12;
-    p = madt_override(p, 0, 2, MPS_CONFORM);
+    /* No override for the timer: KVM's own routing has GSI n, 0 too, on pin n. */
     p = madt_override(p, BOARD_IRQ_SCI, BOARD_IRQ_SCI, MPS_HIGH_LEVEL);
     p[0] = 4; /* local APIC NMI: LINT1 of all */
     p[1] = 6;
