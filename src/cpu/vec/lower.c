@@ -91,13 +91,35 @@ int lower_stub(const struct decoded *d, struct insn *in)
     return 0;
 }
 
+/* Conversions from memory to a GPR: no operand tells that these are vector instructions. */
+static bool converts_to_gpr(const struct decoded *d)
+{
+    switch (d->mnemonic) {
+    case ZYDIS_MNEMONIC_CVTSS2SI:
+    case ZYDIS_MNEMONIC_CVTTSS2SI:
+    case ZYDIS_MNEMONIC_CVTSD2SI:
+    case ZYDIS_MNEMONIC_CVTTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTSS2USI:
+    case ZYDIS_MNEMONIC_VCVTTSS2USI:
+    case ZYDIS_MNEMONIC_VCVTSD2USI:
+    case ZYDIS_MNEMONIC_VCVTTSD2USI:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool uses_vector_registers(const struct decoded *d)
 {
     for (unsigned i = 0; i < d->nopnd; i++) {
         if (d->op[i].kind == OPND_VEC || d->op[i].kind == OPND_MMX || d->op[i].kind == OPND_MASK)
             return true;
     }
-    return d->mnemonic == ZYDIS_MNEMONIC_EMMS;
+    return d->mnemonic == ZYDIS_MNEMONIC_EMMS || converts_to_gpr(d);
 }
 
 int vec_lower(const struct decoded *d, struct insn *in)
