@@ -467,6 +467,34 @@ static void loads_and_stores(void)
         "loads fill rows and zero the rest, stores write rows and nothing else: 200 random shapes");
 }
 
+/* Rows that are devices, and rows that hold instructions. */
+static void slow_memory(void)
+{
+    fresh(16, 64);
+    rnd_fill(ram + SRC, 512);
+    page_mmio(SRC + 0x1000);
+    at(SRC + 0x1000 - 512, 64);
+    ok(TILELOADD(1) == OP_NEXT && op_accessed == 64 && tile(1)[512] == 0xee &&
+           tile(1)[1023] == 0xee,
+       "TILELOADD reads MMIO in 8-byte pieces");
+    op_accessed = 0;
+    op_leave_at = 20; /* in row 10 */
+    ok(TILELOADD(1) == OP_EXIT && c->amx.start_row == 10,
+       "a row that must leave the CPU for it stays to be done");
+    ok(TILELOADD(1) == OP_NEXT && op_accessed == 20 + 6 * 8 && c->amx.start_row == 0,
+       "and the rest is loaded on re-entry");
+    op_accessed = 0;
+    ok(TILESTORED(1) == OP_STOP && op_accessed == 64 && c->amx.start_row == 0,
+       "TILESTORED to MMIO ends the block");
+    page_set(SRC + 0x1000, true, true);
+    page_code(SRC + 0x1000);
+    ok(TILESTORED(1) == OP_STOP, "mistake 2: so does one that hits decoded instructions");
+    ok(TILESTORED(1) == OP_NEXT, "once");
+    page_code(SRC + 0x1000);
+    c->r[REG_RAX] = SRC + 0x1000 - 8;
+    ok(STTILECFG() == OP_STOP, "mistake 2: STTILECFG too");
+}
+
 static void memory_is_lazy(void)
 {
     op_reset();
@@ -542,6 +570,7 @@ int main(void)
     restart();
     addressing();
     loads_and_stores();
+    slow_memory();
     memory_is_lazy();
     products();
     op_destroy();

@@ -22,12 +22,14 @@ static struct cpu *c;
 static struct mem *mem;
 static struct cpu_world *world;
 static u8 *ram;
-static u64 op_accessed; /* MMIO accesses seen */
+static unsigned op_accessed; /* MMIO accesses seen */
+static unsigned op_leave_at; /* the access, counted from 1, that leaves the CPU once */
 
 static int op_mmio_read(struct cpu *cpu, gpa_t gpa, void *buf, unsigned size)
 {
+    if (++op_accessed == op_leave_at)
+        return OP_EXIT;
     memset(buf, 0xee, size);
-    op_accessed++;
     return OP_NEXT;
 }
 
@@ -56,6 +58,20 @@ static inline void page_set(u64 lin, bool present, bool writable)
 {
     put64(PT + (lin >> 12) * 8, (lin & PAGE_MASK) | (present ? 1 : 0) | (writable ? 2 : 0) | 4);
     tlb_flush(c);
+}
+
+/* The page of (lin) leads where there is no memory. */
+static inline void page_mmio(u64 lin)
+{
+    put64(PT + (lin >> 12) * 8, RAM_SIZE | 7);
+    tlb_flush(c);
+    op_accessed = op_leave_at = 0;
+}
+
+/* Somebody has decoded instructions from the page of (lin). */
+static inline void page_code(u64 lin)
+{
+    mmu_mark_code(c, mem_slot_find(mem, lin), lin, 1);
 }
 
 /* Back to 64-bit mode at CPL 0 with everything enabled and the state initial. */

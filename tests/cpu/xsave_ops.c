@@ -518,6 +518,22 @@ static void faults_change_nothing(void)
     ok(same && !memcmp(before, after, sizeof(before)), "a restore that faults has changed nothing");
 }
 
+static void slow_memory(void)
+{
+    op_reset();
+    random_state();
+    page_code(IMG2 + 0x1000);
+    at(IMG2 + 0x1000 - 0x200, ALL);
+    put64(IMG2 + 0x1000, 0);
+    ok(XSAVE64() == OP_STOP, "a save that hits decoded instructions ends the block");
+    page_code(IMG2 + 0x1000);
+    ok(FXSAVE64() == OP_NEXT, "FXSAVE in the page before does not");
+    at(IMG2 + 0x1000, 0);
+    ok(FXSAVE64() == OP_STOP, "in it it does");
+    page_code(IMG2 + 0x1000);
+    ok(STMXCSR() == OP_STOP, "so does STMXCSR");
+}
+
 /* Outside 64-bit mode registers 8 and up take no part. */
 static void legacy_mode(void)
 {
@@ -664,6 +680,7 @@ int main(void)
     mistakes_of_amx_images();
     xfd();
     faults_change_nothing();
+    slow_memory();
     legacy_mode();
     fxsave();
     mxcsr();
