@@ -208,7 +208,7 @@ static int lower_jump(const struct decoded *d, struct insn *in, const void *arg)
     const struct flow *f = arg;
 
     if (is_far(d))
-        return lower_by(ops_far, d, in);
+        return -ENOENT;
     in->flags |= INSN_ENDS;
     if (d->op[0].kind == OPND_IMM)
         return lower_relative(d, in, &f[FROM_REL]);
@@ -252,7 +252,7 @@ static int ret_legacy(struct cpu *c, const struct insn *in)
 static int lower_ret(const struct decoded *d, struct insn *in, const void *arg)
 {
     if (d->opcode == 0xca || d->opcode == 0xcb)
-        return lower_by(ops_far, d, in);
+        return -ENOENT;
     in->flags |= INSN_ENDS;
     in->size = d->opsize;
     in->imm = d->nopnd ? (u16)d->op[0].imm : 0;

@@ -64,7 +64,7 @@ static int lower_mov(const struct decoded *d, struct insn *in, const void *arg)
     } else if (dst->kind == OPND_MEM && src->kind == OPND_IMM) {
         form = MOV_MI;
     } else {
-        return lower_by(ops_segment, d, in) ? lower_by(ops_control, d, in) : 0;
+        return -ENOENT; /* segment, control and debug registers are other families' */
     }
     if (src->kind == OPND_IMM)
         in->imm = (u64)src->imm;

@@ -24,14 +24,3 @@ int lower_fixed(const struct decoded *d, struct insn *in, const void *arg)
     in->op = ((const struct fixed_op *)arg)->op;
     return 0;
 }
-
-int lower_by(const struct op_row *rows, const struct decoded *d, struct insn *in)
-{
-    int rc = -ENOENT;
-
-    for (; rows->lower && rc; rows++) {
-        if (rows->mnemonic == d->mnemonic)
-            rc = rows->lower(d, in, rows->arg);
-    }
-    return rc;
-}

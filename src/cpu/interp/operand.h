@@ -23,9 +23,6 @@ struct fixed_op {
 #define FIXED(fn) ((const struct fixed_op){fn})
 lower_fn lower_fixed;
 
-/* Lower (d) by the rows of another family that share its mnemonic: MOV to a segment register, far JMP. */
-int lower_by(const struct op_row *rows, const struct decoded *d, struct insn *in);
-
 /* Guest memory and bounce buffers are as unaligned as the guest likes. */
 #define HOST_ACCESS(bits)                                                                          \
     static ALWAYS_INLINE u##bits host_ld##bits(const void *p)                                      \

@@ -104,7 +104,7 @@ static int lower_push(const struct decoded *d, struct insn *in, const void *arg)
         in->op = wide ? push64_m : push_m;
         return 0;
     default:
-        return lower_by(ops_segment, d, in);
+        return -ENOENT; /* segment registers are another family's */
     }
 }
 
@@ -120,7 +120,7 @@ static int lower_pop(const struct decoded *d, struct insn *in, const void *arg)
         in->op = pop_m;
         return 0;
     default:
-        return lower_by(ops_segment, d, in);
+        return -ENOENT; /* segment registers are another family's */
     }
 }
 

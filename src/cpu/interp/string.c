@@ -325,7 +325,7 @@ static int lower_string(const struct decoded *d, struct insn *in, const void *ar
     const struct string_op *s = arg;
 
     if (d->map != 0 || d->enc != 0)
-        return vec_lower(d, in); /* the SSE2 instructions MOVSD and CMPSD */
+        return -ENOENT; /* the SSE2 instructions MOVSD and CMPSD */
     in->seg = decoded_source_seg(d);
     in->flags |= in->seg == SEG_SS ? INSN_SS : 0;
     in->size = d->opsize;
