@@ -367,7 +367,24 @@ static void test_soft_breakpoint(void)
     vm_free(&m);
 }
 
-/* --- coalesced writes, ioeventfd-free --- */
+/* --- memory that user space writes --- */
+
+GUEST16(patch_code, "1: mov $1, %bl\n hlt\n jmp 1b")
+
+static void test_patched_code(void)
+{
+    BOOT16(m, v, patch_code);
+
+    runs_to(&v, KVM_EXIT_HLT, "run");
+    is_u64(regs_of(&v).rbx, 1, "MOV $1");
+    m.ram[CODE_AT + 1] = 7;
+    runs_to(&v, KVM_EXIT_HLT, "run with the code changed from outside");
+    is_u64(regs_of(&v).rbx, 7, "MOV $7");
+    vcpu_free(&v);
+    vm_free(&m);
+}
+
+/* --- coalesced writes --- */
 
 static void test_coalesced(void)
 {
@@ -408,6 +425,7 @@ int main(void)
     test_nmi();
     test_debug();
     test_soft_breakpoint();
+    test_patched_code();
     test_coalesced();
     return tap_done();
 }
