@@ -70,6 +70,16 @@ static int frame_lin(struct cpu *c, const struct frame_stack *st, u64 sp, unsign
     return OP_NEXT;
 }
 
+/* A frame that ends at (top) faults: as its values are pushed, so that CR2 is the first to fail. */
+static int push_fault(struct cpu *c, const struct frame *f, const struct frame_stack *st, u64 top)
+{
+    int rc = OP_NEXT;
+
+    for (unsigned i = 1; i <= f->n && rc == OP_NEXT; i++)
+        rc = mmu_probe(c, top - i * f->size, f->size, st->acc | MMU_WRITE);
+    return rc < 0 ? rc : OP_FAULT;
+}
+
 /* The usual case, a frame in one piece, is one store. */
 static int push_block(struct cpu *c, const struct frame *f, struct frame_stack *st)
 {
@@ -83,6 +93,8 @@ static int push_block(struct cpu *c, const struct frame *f, struct frame_stack *
     for (unsigned i = 0; i < f->n; i++)
         memcpy(buf + len - (i + 1) * f->size, &f->val[i], f->size);
     rc = mmu_store(c, lin, buf, len, st->acc);
+    if (rc == OP_FAULT)
+        return push_fault(c, f, st, lin + len);
     if (rc < 0)
         return rc;
     st->sp = sp;
