@@ -12,6 +12,7 @@ enum {
     BOOT_FLAG = 0x1fe,
     HEADER_MAGIC = 0x202,
     PROTOCOL_VERSION = 0x206,
+    KERNEL_VERSION = 0x20e,
     PAYLOAD_OFFSET = 0x248,
     PAYLOAD_LENGTH = 0x24c,
     HEADER_END = 0x250,
@@ -55,4 +56,16 @@ int bzimage_unpack(const struct blob *image, struct blob *ret, struct vmm_error 
     if (size == 0 || size > VMLINUX_MAX)
         return vmm_fail(err, -EINVAL, "the bzImage says that it unpacks to %u bytes", size);
     return unpack(image->data + start, len, size, ret, err);
+}
+
+const char *bzimage_version(const struct blob *image)
+{
+    size_t at;
+
+    if (!bzimage_is(image) || !field(image, KERNEL_VERSION, 2))
+        return NULL;
+    at = field(image, KERNEL_VERSION, 2) + SECTOR;
+    if (at >= image->size || !memchr(image->data + at, 0, image->size - at))
+        return NULL;
+    return (const char *)image->data + at;
 }

@@ -13,3 +13,6 @@ bool bzimage_is(const struct blob *image);
  * corrupt, older than boot protocol 2.08), -EOPNOTSUPP or -ENOMEM, with a sentence in (err).
  */
 int bzimage_unpack(const struct blob *image, struct blob *ret, struct vmm_error *err);
+
+/* The version text of a bzImage ("6.1.0-56-cloud-amd64 (...) ..."), inside the image and NUL-terminated; or NULL. */
+const char *bzimage_version(const struct blob *image);

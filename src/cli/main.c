@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// The uvirt program: the table of its subcommands.
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct cli_command commands[] = {
+    {"run", "uvirt run [OPTIONS] [-- COMMAND ARG...]",
+     "boot a Linux kernel in a VM and run COMMAND there", cmd_run},
+    {"probe", "uvirt probe", "what this host offers: engines, features, AMX", cmd_probe},
+    {"cpuid", "uvirt cpuid [--engine E] [--cpu MODEL]", "the CPUID table of a guest", cmd_cpuid},
+    {"version", "uvirt version", "the version of uvirt", cmd_version},
+};
+
+static int help(FILE *to)
+{
+    fprintf(to, "uvirt: Linux VMs with Intel AMX, with or without /dev/kvm\n\n");
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+        fprintf(to, "  %-42s %s\n", commands[i].usage, commands[i].summary);
+    fprintf(to, "\nuvirt COMMAND --help lists the options of a command.\n");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+
+    if (!*name) {
+        help(stderr);
+        return EXIT_UVIRT_FAILED;
+    }
+    if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h"))
+        return help(stdout);
+    if (!strcmp(name, "--version"))
+        return cmd_version(1, argv);
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+        if (!strcmp(name, commands[i].name))
+            return commands[i].run(argc - 1, argv + 1);
+    return cli_error("%s: unknown command (accepted: run, probe, cpuid, version, help)", name);
+}
