@@ -268,8 +268,10 @@ static int add_devices(struct run *r, struct virtio_device *console)
 
     if (console)
         rc = add_device(r, 0, console, "virtio-console");
-    if (rc == 0)
-        rc = add_device(r, virtio_rng_create(&d), d, "virtio-rng");
+    if (rc == 0) {
+        rc = virtio_rng_create(&d);
+        rc = add_device(r, rc, d, "virtio-rng");
+    }
     for (unsigned i = 0; i < r->o.nr_disks && rc == 0; i++)
         rc = add_disk(r, &r->o.disks[i]);
     return rc;
