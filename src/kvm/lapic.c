@@ -209,6 +209,8 @@ void lapic_eoi(struct lapic *l)
         ioapic_eoi(l->chip, (u8)v, level);
         pthread_mutex_unlock(&l->chip->lock);
     }
+    if (atomic_load_explicit(&l->missed, memory_order_relaxed))
+        lapic_timer_acked(l, (u8)v);
     /* What this one held back may go now. */
     if (deliverable(l) >= 0)
         cpu_request(l->cpu, CPU_REQ_INTR);

@@ -52,10 +52,11 @@ struct lapic {
     void (*kick)(void *arg);
     void *kick_arg;
 
-    /* Protected by (lock); (deadline) and (asleep) are read without it. */
+    /* Protected by (lock); (deadline), (asleep) and (missed) are read without it. */
     pthread_mutex_t lock;
     _Atomic u64 deadline; /* ns, IRQ_DEADLINE_NONE when disarmed */
     _Atomic bool asleep;  /* the vCPU's thread serves the timer itself */
+    _Atomic u32 missed;   /* periods that are owed */
     u64 period;           /* ns of one run of the count; 0 when TMICT is 0 or in TSC-deadline mode */
     u64 tsc_deadline;     /* guest TSC; 0 when disarmed */
 };
@@ -146,6 +147,8 @@ void lapic_timer_start(struct lapic *l, u32 count);
 void lapic_timer_divide_set(struct lapic *l, u32 tdcr);
 void lapic_timer_mode_changed(struct lapic *l);
 u32 lapic_timer_count(struct lapic *l);
+/* EOI of (vector), when (missed) is not 0: a period that is owed comes. vCPU's thread. */
+void lapic_timer_acked(struct lapic *l, u8 vector);
 u64 lapic_tsc_deadline_get(struct lapic *l);
 void lapic_tsc_deadline_set(struct lapic *l, u64 tsc);
 /* Fire if due. Any thread. */

@@ -12,6 +12,10 @@
  *   disarmed --TMICT or TSC_DEADLINE written--> armed --deadline passes--> fired
  *   fired: one-shot and TSC -> disarmed; periodic -> armed, (deadline) += (period)
  *
+ * Periods that nobody could serve in time (the host was busy) are not lost, as little as the
+ * PIT's are: they are (missed), and each EOI of the timer's vector brings one. A guest that
+ * counts ticks of both, as Linux does to check one by the other, finds as many.
+ *
  * Who notices that the deadline has passed: the service thread while the vCPU runs, the
  * vCPU's own thread while it sleeps ((asleep)). Both call lapic_timer_expire(), which decides under (lock), so a
  * deadline fires once however many look.
@@ -19,6 +23,8 @@
 
 /* Periods below this would have us do nothing but fire. */
 #define MIN_PERIOD_NS 100000u
+
+#define MISSED_MAX 250 /* periods owed to a guest that stood still */
 
 static u64 mul_div(u64 a, u64 b, u64 c)
 {
@@ -73,6 +79,7 @@ static void stop_locked(struct lapic *l)
 {
     l->period = 0;
     l->tsc_deadline = 0;
+    atomic_store(&l->missed, 0);
     set_deadline(l, IRQ_DEADLINE_NONE);
 }
 
@@ -96,6 +103,7 @@ void lapic_timer_start(struct lapic *l, u32 count)
 {
     pthread_mutex_lock(&l->lock);
     if (timer_mode(l) != APIC_TIMER_TSC) {
+        atomic_store(&l->missed, 0);
         l->period = period_of(l);
         if (!l->period || !count)
             set_deadline(l, IRQ_DEADLINE_NONE);
@@ -184,6 +192,34 @@ void lapic_tsc_changed(struct lapic *l)
     pthread_mutex_unlock(&l->lock);
 }
 
+/* (deadline) has come in periodic mode, and maybe more than one. */
+static void next_period(struct lapic *l, u64 deadline, u64 now)
+{
+    u64 late = (now - deadline) / l->period;
+    u32 lvt = lapic_reg(l, APIC_LVT_TIMER);
+    u64 missed = atomic_load(&l->missed) + late + lapic_vector_test(l, APIC_IRR, (u8)lvt);
+
+    if (lvt & APIC_LVT_MASKED)
+        missed = 0;
+    atomic_store(&l->missed, missed < MISSED_MAX ? (u32)missed : MISSED_MAX);
+    set_deadline(l, deadline + (late + 1) * l->period);
+}
+
+void lapic_timer_acked(struct lapic *l, u8 vector)
+{
+    bool fire;
+
+    if (vector != (lapic_reg(l, APIC_LVT_TIMER) & 0xff))
+        return;
+    pthread_mutex_lock(&l->lock);
+    fire = atomic_load(&l->missed) != 0;
+    if (fire)
+        atomic_fetch_sub(&l->missed, 1);
+    pthread_mutex_unlock(&l->lock);
+    if (fire)
+        lapic_lvt_deliver(l, APIC_LVT_TIMER);
+}
+
 void lapic_timer_expire(struct lapic *l, u64 now)
 {
     bool fire = false;
@@ -203,7 +239,7 @@ void lapic_timer_expire(struct lapic *l, u64 now)
     fire = true;
     l->tsc_deadline = 0;
     if (l->period && timer_mode(l) == APIC_TIMER_PERIODIC)
-        set_deadline(l, deadline + ((now - deadline) / l->period + 1) * l->period);
+        next_period(l, deadline, now);
     else
         set_deadline(l, IRQ_DEADLINE_NONE);
 out:
