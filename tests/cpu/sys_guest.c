@@ -20,7 +20,7 @@ enum { PORT_CONSOLE = 0xe9, PORT_INTR = 0xf0, PORT_NMI, PORT_IDENT, PORT_SHUTDOW
 /* Written by the bus, read by the loop; guest/guest.h says what the ports do. */
 static struct machine {
     int vector;        /* pending, or -1 */
-    int shutdown_want; /* the guest has announced a shutdown: 1 all good so far, 2 not */
+    unsigned shutdown; /* number of the test point that a shutdown will be; 0: none is wanted */
     int exit_code;     /* -1: still running */
     bool answered;     /* PORT_EXITING has been left for */
     u8 tpr;
@@ -74,7 +74,7 @@ static int io_out(struct cpu *c, u16 port, unsigned size, u32 val)
         cpu_request(c, CPU_REQ_NMI);
         break;
     case PORT_SHUTDOWN:
-        machine.shutdown_want = (int)val;
+        machine.shutdown = val;
         break;
     case PORT_EXIT:
         machine.exit_code = (int)val;
@@ -159,11 +159,12 @@ static int run(struct cpu *c)
         case CPU_EXIT_BUS:
             break;
         case CPU_EXIT_SHUTDOWN:
-            if (!machine.shutdown_want)
+            if (!machine.shutdown) {
                 dump(c, "shutdown");
-            else
-                printf("ok - a fault that cannot be delivered: shutdown\n");
-            return machine.shutdown_want != 1 || machine.failed;
+                return 1;
+            }
+            printf("ok %u - a fault that cannot be delivered: shutdown\n1..%u\n", machine.shutdown, machine.shutdown);
+            return machine.failed;
         default:
             if (why == CPU_EXIT_HLT && (machine.vector >= 0 || c->nmi_pending))
                 break;

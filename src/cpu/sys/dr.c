@@ -9,6 +9,7 @@
 #define DR7_ONES 0x400ull
 #define DR7_WRITABLE 0xffff23ffull
 #define DR7_GD BIT(13)
+#define DR7_ENABLED 0xffull
 
 /* Which register, and may it be touched? Negative: an exception was raised. */
 static int access_check(struct cpu *c, const struct insn *in)
@@ -44,10 +45,14 @@ int op_mov_to_dr(struct cpu *c, const struct insn *in)
     }
     if (val >> 32)
         return cpu_raise_gp(c);
-    if (n == 6)
+    if (n == 6) {
         c->dr6 = (val & DR6_WRITABLE) | DR6_ONES;
-    else
-        c->dr7 = (val & DR7_WRITABLE) | DR7_ONES;
+        return OP_STOP;
+    }
+    /* An armed breakpoint must see every access, so none may find its page in the TLB. */
+    if (val & DR7_ENABLED)
+        tlb_flush(c);
+    c->dr7 = (val & DR7_WRITABLE) | DR7_ONES;
     return OP_STOP;
 }
 

@@ -21,12 +21,12 @@ typedef uint64_t u64;
 #define IDENT 0x42
 #define PORT_INTR 0xf0      /* write a vector: interrupt now pending; read: how many were delivered */
 #define PORT_NMI 0xf1       /* write: an NMI is pending */
-#define PORT_SHUTDOWN 0xf3  /* write 1: the next thing should be a shutdown, and that is a pass */
+#define PORT_SHUTDOWN 0xf3  /* write 32 bits: the shutdown that comes next is the last test point, of that number */
 #define PORT_EXITING 0xf6   /* reads leave the CPU once and come back with 0x5a; writes leave after the insn */
 #define PORT_SCRATCH 0xf8   /* 8 bytes that remember; element n of a string write goes to byte n of a log */
 
-static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port)); }
-static inline void outl(u16 port, u32 v) { __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port)); }
+static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port) : "memory"); }
+static inline void outl(u16 port, u32 v) { __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port) : "memory"); }
 static inline u8 inb(u16 port)
 {
     u8 v;
@@ -48,5 +48,6 @@ void is(u64 got, u64 want, const char *what);
 /* A test point that cannot run here. */
 void skip(const char *what, const char *why);
 
-void tap_plan(void);
+/* The end; or the end is what the machine makes of a shutdown. */
 void tap_exit(void);
+void tap_shutdown(void);

@@ -57,17 +57,17 @@ void skip(const char *what, const char *why)
     print("\n");
 }
 
-void tap_plan(void)
+void tap_exit(void)
 {
     print("1..");
     print_dec(tap_count);
     print("\n");
-}
-
-void tap_exit(void)
-{
-    tap_plan();
     outl(PORT_EXIT, tap_failed ? 1 : 0);
     for (;;)
         __asm__ volatile("cli; hlt");
+}
+
+void tap_shutdown(void)
+{
+    outl(PORT_SHUTDOWN, tap_count + 1);
 }

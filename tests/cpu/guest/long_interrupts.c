@@ -49,7 +49,8 @@ static int on_nmi(struct regs *r)
         nmi_deepest = nmi_depth;
     if (nmi_total == 1) {
         outb(PORT_NMI, 1);
-        __asm__ volatile("nop\nnop" : : : "memory");
+        for (volatile int i = 0; i < 10; i++)
+            ;
     }
     nmi_depth--;
     return 0;
@@ -59,7 +60,8 @@ static void test_nmi(void)
 {
     hook = on_nmi;
     outb(PORT_NMI, 1);
-    __asm__ volatile("nop\nnop" : : : "memory");
+    for (volatile int i = 0; i < 10; i++)
+        ;
     hook = NULL;
     is(nmi_total, 2, "an NMI during an NMI comes in the end");
     is(nmi_deepest, 1, "but after IRET");

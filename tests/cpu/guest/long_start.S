@@ -248,3 +248,4 @@ saved_rsp:  .skip 8
 user_rsp:   .skip 8
 sys_action: .skip 8
 sys_state:  .skip 64
+    .section .note.GNU-stack, "", @progbits
