@@ -313,6 +313,7 @@ struct cpu {
     u64 cr0, cr2, cr3, cr4, xcr0, efer;
     struct cpu_dtable gdt, idt;
     u64 dr[4], dr6, dr7;
+    u64 db_held;   /* DR6 bits of a #DB that MOV SS holds back until after the next instruction */
     u64 watch_hit; /* DR6 bits of data breakpoints that the current instruction has touched */
     u64 star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;

@@ -211,7 +211,7 @@ static int check_breakpoints(struct cpu *c)
         hit = breakpoints_hit(c, c->guest_debug_dr, c->guest_debug_dr[7]);
         return hit && !(c->rflags & RFLAGS_RF) ? debug_exit(c, hit) : OP_NEXT;
     }
-    if (!(c->dr7 & DR7_ENABLED) || c->rflags & RFLAGS_RF)
+    if (!(c->dr7 & DR7_ENABLED) || c->rflags & RFLAGS_RF || c->inhibit & CPU_INHIBIT_MOV_SS)
         return OP_NEXT;
     hit = breakpoints_hit(c, c->dr, c->dr7);
     if (!hit)
@@ -250,9 +250,18 @@ static int step(struct cpu *c)
             c->inhibit = 0;
     }
     rc = finish(c, in, op);
-    if (op < OP_NEXT && op != OP_AGAIN)
+    if (op < OP_NEXT && op != OP_AGAIN) {
+        c->db_held = 0;
         return rc;
-    dr6 = c->watch_hit | (tf && !(inhibit & CPU_INHIBIT_MOV_SS) ? DR6_BS : 0);
+    }
+    dr6 = c->db_held | c->watch_hit;
+    c->db_held = 0;
+    if (c->inhibit & CPU_INHIBIT_MOV_SS) {
+        c->db_held = dr6;
+        dr6 = 0;
+    } else if (tf) {
+        dr6 |= DR6_BS;
+    }
     if (c->guest_debug & GUESTDBG_SINGLESTEP)
         return rc ? rc : debug_exit(c, DR6_BS);
     if (dr6 && rc == OP_NEXT)

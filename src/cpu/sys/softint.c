@@ -42,6 +42,9 @@ int op_into(struct cpu *c, const struct insn *in)
 
 int op_int1(struct cpu *c, const struct insn *in)
 {
+    /* A #DB that MOV SS held back becomes one with this one. */
+    c->dr6 |= c->db_held;
+    c->db_held = 0;
     return soft_event(c, in, EXC_DB, EVENT_INT1);
 }
 
