@@ -57,9 +57,11 @@ void vec_regs_of(const struct decoded *d, struct vec_regs *r)
         r->vec_store |= 1;
 }
 
-/* Does the result depend on MXCSR, or can the instruction set flags there? SDM 2A 2.4, 2.8: by exception class. */
-static bool uses_mxcsr(const struct decoded *d)
+/* How (d) depends on MXCSR and sets flags in it: VEC_MXCSR, VEC_QUIET. SDM 2A 2.4, 2.8: by exception class. */
+static unsigned mxcsr_use(const struct decoded *d)
 {
+    bool sae = d->evex_b && d->modrm_mod == 3;
+
     switch (d->exc_class) {
     case ZYDIS_EXCEPTION_CLASS_SSE2:
     case ZYDIS_EXCEPTION_CLASS_SSE3:
@@ -72,18 +74,19 @@ static bool uses_mxcsr(const struct decoded *d)
     case ZYDIS_EXCEPTION_CLASS_E3NF:
     case ZYDIS_EXCEPTION_CLASS_E11:
     case ZYDIS_EXCEPTION_CLASS_E11NF:
-        return true;
+        return VEC_MXCSR | (sae ? VEC_QUIET : 0);
     default:
         break;
     }
-    switch (d->mnemonic) { /* without a class, or without exceptions but with DAZ */
-    case ZYDIS_MNEMONIC_CVTPI2PS:
+    switch (d->mnemonic) {
+    case ZYDIS_MNEMONIC_CVTPI2PS: /* no class is given for these */
     case ZYDIS_MNEMONIC_CVTPI2PD:
     case ZYDIS_MNEMONIC_CVTPS2PI:
     case ZYDIS_MNEMONIC_CVTPD2PI:
     case ZYDIS_MNEMONIC_CVTTPS2PI:
     case ZYDIS_MNEMONIC_CVTTPD2PI:
-    case ZYDIS_MNEMONIC_VFPCLASSPS:
+        return VEC_MXCSR;
+    case ZYDIS_MNEMONIC_VFPCLASSPS: /* no exceptions, but DAZ and FTZ count */
     case ZYDIS_MNEMONIC_VFPCLASSPD:
     case ZYDIS_MNEMONIC_VFPCLASSSS:
     case ZYDIS_MNEMONIC_VFPCLASSSD:
@@ -95,9 +98,9 @@ static bool uses_mxcsr(const struct decoded *d)
     case ZYDIS_MNEMONIC_VRSQRT14PD:
     case ZYDIS_MNEMONIC_VRSQRT14SS:
     case ZYDIS_MNEMONIC_VRSQRT14SD:
-        return true;
+        return VEC_MXCSR | VEC_QUIET;
     default:
-        return false;
+        return 0;
     }
 }
 
@@ -164,6 +167,21 @@ static void describe_memory(const struct decoded *d, struct vec_stub *s)
     default:
         break;
     }
+    switch (d->exc_class) {
+    case ZYDIS_EXCEPTION_CLASS_E1NF:
+    case ZYDIS_EXCEPTION_CLASS_E2NF:
+    case ZYDIS_EXCEPTION_CLASS_E3NF:
+    case ZYDIS_EXCEPTION_CLASS_E4NF:
+    case ZYDIS_EXCEPTION_CLASS_E5NF:
+    case ZYDIS_EXCEPTION_CLASS_E6NF:
+    case ZYDIS_EXCEPTION_CLASS_E9NF:
+    case ZYDIS_EXCEPTION_CLASS_E10NF:
+    case ZYDIS_EXCEPTION_CLASS_E11NF:
+        s->flags |= VEC_WHOLE;
+        break;
+    default:
+        break;
+    }
     switch (d->isa_set) {
     case ZYDIS_ISA_SET_AVX512F_SCALAR:
     case ZYDIS_ISA_SET_AVX512DQ_SCALAR:
@@ -196,7 +214,7 @@ static void describe_availability(const struct decoded *d, const struct vec_regs
 
     s->cr0_mask = a->cr0_mask;
     s->cr0_want = a->cr0_want;
-    s->cr4_need = a == &vec_avail_sse && !r->vec_load ? 0 : a->cr4_need;
+    s->cr4_need = s->flags & VEC_FX && !r->vec_load ? 0 : a->cr4_need;
     s->xcr0_need = a->xcr0_need;
     s->flags |= a->flags;
 }
@@ -215,8 +233,7 @@ static bool uses_fx(const struct decoded *d)
 
 void vec_describe(const struct decoded *d, const struct vec_regs *r, struct vec_stub *s)
 {
-    if (uses_mxcsr(d))
-        s->flags |= VEC_MXCSR;
+    s->flags |= (u8)mxcsr_use(d);
     if (uses_fx(d))
         s->flags |= VEC_FX;
     if (d->enc == ZYDIS_INSTRUCTION_ENCODING_LEGACY && d->map == ZYDIS_OPCODE_MAP_DEFAULT)

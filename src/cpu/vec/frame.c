@@ -11,7 +11,9 @@
  *   - an unmasked pre-computation exception (IE, DE, ZE) keeps the others from being detected;
  *   - unmasked underflow is signalled for a tiny result even when it is exact, where masked
  *     underflow sets no flag; and FTZ has no effect. Running once more with FTZ tells, because
- *     flushing is reported as underflow.
+ *     flushing is reported as underflow. (PE, set beside an unmasked OE or UE, then says whether the
+ *     masked result is inexact; a CPU says whether the result with an unbounded exponent is.
+ *     VCVTPS2PH does not heed FTZ: its exact denormals raise nothing here.)
  *
  * x87 exceptions need none of this: they are recorded in FSW and reported by the next waiting
  * instruction, which is vec_check()'s business.
@@ -127,6 +129,8 @@ static int run_frame(struct cpu *c, const struct insn *in, const struct vec_stub
         run(c, in, s, mem, f, MXCSR_MASKS);
         return OP_NEXT;
     }
+    if (s->flags & VEC_QUIET)
+        mx |= MXCSR_MASKS;
     if (unlikely((mx & MXCSR_MASKS) != MXCSR_MASKS))
         return run_unmasked(c, in, s, mem, f, flags);
     run(c, in, s, mem, f, mx & 0xffff);

@@ -107,6 +107,10 @@ static bool converts_to_gpr(const struct decoded *d)
     case ZYDIS_MNEMONIC_VCVTTSS2USI:
     case ZYDIS_MNEMONIC_VCVTSD2USI:
     case ZYDIS_MNEMONIC_VCVTTSD2USI:
+    case ZYDIS_MNEMONIC_VCVTSH2SI:
+    case ZYDIS_MNEMONIC_VCVTTSH2SI:
+    case ZYDIS_MNEMONIC_VCVTSH2USI:
+    case ZYDIS_MNEMONIC_VCVTTSH2USI:
         return true;
     default:
         return false;

@@ -35,14 +35,14 @@ static unsigned next_run(u64 m, unsigned *pos)
 }
 
 /*
- * Linear address of the operand, and whether all of it may be used in place. Legacy segments
- * are checked element by element, so in place is for 64-bit mode. The alignment that VMOVAPS
- * and its like ask for does not depend on the mask.
+ * Linear address of the operand, not yet checked against a legacy segment: that is done
+ * element by element. The alignment that VMOVAPS and its like ask for is a matter of the whole
+ * operand, but nobody asks where nothing is accessed.
  */
 static int operand_lin(struct cpu *c, const struct insn *in, const struct vec_stub *s, u64 *lin)
 {
     *lin = insn_ea(c, in) + c->seg[in->seg].base;
-    if (unlikely(*lin & (s->mem_align - 1u)))
+    if (unlikely(*lin & (s->mem_align - 1u)) && active(c, s))
         return cpu_raise_gp(c);
     return OP_NEXT;
 }
@@ -66,7 +66,7 @@ static int load_active(struct cpu *c, const struct insn *in, const struct vec_st
     memset(buf, 0, 64);
     if (s->flags & VEC_SCALAR)
         m &= 1;
-    if (m && s->nelem != s->lanes) /* scalar, broadcast, or not lane by lane: all or nothing */
+    if (s->flags & VEC_WHOLE || (m && s->nelem != s->lanes)) /* scalar, broadcast, or not lane by lane: all or nothing */
         m = s->nelem >= 64 ? ~0ull : BIT(s->nelem) - 1;
     for (; (n = next_run(m, &pos)); pos += n) {
         rc = part_lin(c, in, pos * s->esize, n * s->esize, false, &lin);
@@ -90,7 +90,7 @@ int op_vec_masked_load(struct cpu *c, const struct insn *in)
         rc = operand_lin(c, in, s, &lin);
     if (unlikely(rc))
         return rc;
-    if (likely(!(in->flags & INSN_LEGACY)))
+    if (likely(!(in->flags & INSN_LEGACY) && !(lin & (s->mem_align - 1u))))
         mem = mmu_peek(c, lin, s->mem_size, false);
     if (unlikely(!mem)) {
         mem = buf;
@@ -139,7 +139,8 @@ int op_vec_masked_store(struct cpu *c, const struct insn *in)
         rc = operand_lin(c, in, s, &lin);
     if (unlikely(rc))
         return rc;
-    if (likely(!(in->flags & INSN_LEGACY) && !(s->flags & (VEC_MXCSR | VEC_FX))))
+    if (likely(!(in->flags & INSN_LEGACY) && !(s->flags & (VEC_MXCSR | VEC_FX)) &&
+               !(lin & (s->mem_align - 1u))))
         mem = mmu_peek(c, lin, s->mem_size, true);
     if (unlikely(!mem))
         return vec_run_store(c, in, s, lin, buf, store_active);

@@ -3,6 +3,7 @@
 
 #include "cpu/vec/exec.h"
 #include "cpu/vec/lower.h"
+#include "cpu/vec/x87.h"
 
 #include <Zydis/DecoderTypes.h>
 #include <errno.h>
@@ -47,13 +48,7 @@ static int op_maskmov_xmm(struct cpu *c, const struct insn *in)
 /* Entering MMX state: TOP becomes 0, which renames ST(i), and every register is valid. SDM 1 9.6.2. */
 static void enter_mmx(struct cpu_x87 *x)
 {
-    unsigned top = x->fsw >> 11 & 7;
-    u8 st[8][16];
-
-    memcpy(st, x->st, sizeof(st));
-    for (unsigned i = 0; i < 8; i++)
-        memcpy(x->st[(i + top) & 7], st[i], 16);
-    x->fsw &= (u16)~(7u << 11);
+    x87_set_fsw(x, x->fsw & (u16)~(7u << 11));
     x->ftw = 0xff;
 }
 

@@ -24,6 +24,8 @@ typedef void vec_code(struct cpu *c, void *mem, struct vec_frame *f, u64 gpr);
 #define VEC_SCALAR BIT(2) /* only bit 0 of the mask counts */
 #define VEC_AVX BIT(3)
 #define VEC_X87 BIT(4)    /* an x87 instruction: #NM for CR0.EM, sets FOP, FIP, FDP */
+#define VEC_WHOLE BIT(5)  /* reads all of memory whatever the mask: faults are not suppressed */
+#define VEC_QUIET BIT(6)  /* raises no exceptions and sets no flags, with or without SAE; FTZ and DAZ count as if all were masked */
 
 enum vec_masking { MASKING_NONE, MASKING_K, MASKING_SIGN /* of vector register (mask_reg) */ };
 

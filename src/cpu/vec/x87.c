@@ -34,10 +34,23 @@ void x87_update_summary(struct cpu *c)
         c->vec.x87.fsw &= (u16)~(FSW_ES | FSW_B);
 }
 
+void x87_set_fsw(struct cpu_x87 *x, u16 fsw)
+{
+    unsigned old = x->fsw >> 11 & 7, new = fsw >> 11 & 7;
+    u8 st[8][16];
+
+    x->fsw = fsw;
+    if (old == new)
+        return;
+    memcpy(st, x->st, sizeof(st));
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(x->st[(i + old - new) & 7], st[i], 16);
+}
+
 static void init(struct cpu *c)
 {
     c->vec.x87.fcw = FCW_INIT;
-    c->vec.x87.fsw = 0;
+    x87_set_fsw(&c->vec.x87, 0);
     c->vec.x87.ftw = 0;
     c->vec.x87.fop = 0;
     c->vec.x87.fip = 0;
@@ -219,7 +232,7 @@ static void env_set(struct cpu *c, unsigned size, const u8 *buf)
         else
             w[i] = buf[2 * i] | (u32)buf[2 * i + 1] << 8;
     }
-    x->fsw = (u16)w[1];
+    x87_set_fsw(x, (u16)w[1]);
     x->ftw = 0;
     for (unsigned n = 0; n < 8; n++) {
         if ((w[2] >> 2 * n & 3) != 3)
