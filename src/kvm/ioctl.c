@@ -11,13 +11,14 @@
 
 #define ARG_MAX_SIZE 1024 /* of arguments copied here; the handler copies what is longer */
 
-#define ROW(class_, member, request_, arg_, type, fn_, cap_, doc_)                                 \
-    {.class = class_, .request = (u32)(request_), .name = #request_, .arg = KVM_ARG_##arg_,        \
-     .size = sizeof(type), .cap = cap_, .cap_name = #cap_, .doc = doc_,              \
+/* Names are made at the first level, before the arguments are expanded. */
+#define ROW(class_, member, number, name_, arg_, type_, type_name, fn_, cap_, cap_name_, doc_)       \
+    {.class = class_, .request = (u32)(number), .name = name_, .arg = KVM_ARG_##arg_,              \
+     .type = type_name, .size = sizeof(type_), .cap = cap_, .cap_name = cap_name_, .doc = doc_,    \
      .fn.member = fn_},
-#define KVM_ROW_SYSTEM(...) ROW(KVM_CLASS_SYSTEM, system, __VA_ARGS__)
-#define KVM_ROW_VM(...) ROW(KVM_CLASS_VM, vm, __VA_ARGS__)
-#define KVM_ROW_VCPU(...) ROW(KVM_CLASS_VCPU, vcpu, __VA_ARGS__)
+#define KVM_ROW_SYSTEM(r, a, t, f, c, d) ROW(KVM_CLASS_SYSTEM, system, r, #r, a, t, #t, f, c, #c, d)
+#define KVM_ROW_VM(r, a, t, f, c, d) ROW(KVM_CLASS_VM, vm, r, #r, a, t, #t, f, c, #c, d)
+#define KVM_ROW_VCPU(r, a, t, f, c, d) ROW(KVM_CLASS_VCPU, vcpu, r, #r, a, t, #t, f, c, #c, d)
 
 static const struct kvm_row rows[] = {
 #include "kvm/ioctl_table.h"

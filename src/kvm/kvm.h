@@ -256,6 +256,7 @@ struct kvm_row {
     u32 request;
     const char *name;
     enum kvm_arg arg;
+    const char *type;
     u32 size;
     int cap; /* 0: always there */
     const char *cap_name;
