@@ -158,6 +158,7 @@ const struct cpuid_feature cpuid_features[] = {
     {E21A, 30, SOFT, AMD, 0, "srso_user_kernel_no"},
     {E21C, 1, SOFT, AMD, 0, "tsa_sq_no"},
     {E21C, 2, SOFT, AMD, 0, "tsa_l1_no"},
+    {E21C, 7, SOFT, AMD, 0, "tsa_fill_no"},
     {0},
 };
 
