@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Every unprivileged integer instruction against the host CPU: random encodings, registers, flags and memory.
+// Unprivileged integer instructions against the host CPU: random encodings, registers and memory.
 
 /*
  * Theory of operation
@@ -8,7 +8,8 @@
  * with several random states: natively in the stub of native.c, and by decode_insn()
  * and its op on a bare CPU. Linear addresses are the same in both; the guest's
  * are backed by a copy of the scratch memory. All GPRs, the arithmetic flags and DF, the way out
- * (went on, jumped, faulted) and all scratch memory must agree, undefined flags included, since both are this host's.
+ * (went on, jumped, faulted) and all scratch memory must agree; undefined flags included,
+ * since both are this host's.
  *
  * UVIRT_SEED and UVIRT_CASES (states per form) override the defaults.
  */
@@ -25,7 +26,7 @@
 #include <cpuid.h>
 #include <sys/mman.h>
 
-#define STATES 8 /* per encoding */
+#define STATES         8 /* per encoding */
 #define COMPARED_FLAGS (RFLAGS_ARITH | RFLAGS_DF)
 
 /* One encoding, and what a state must provide for it. */
@@ -42,20 +43,40 @@ struct code {
 static struct cpu *c;
 static u8 *shadow; /* what the guest has at NATIVE_SCRATCH */
 
-static int mmio_read(struct cpu *cpu, gpa_t gpa, void *buf, unsigned size) { return cpu_raise_pf(cpu, gpa, 0); }
+static int mmio_read(struct cpu *cpu, gpa_t gpa, void *buf, unsigned size)
+{
+    return cpu_raise_pf(cpu, gpa, 0);
+}
 static int mmio_write(struct cpu *cpu, gpa_t gpa, const void *buf, unsigned size)
 {
     return cpu_raise_pf(cpu, gpa, 2);
 }
 static const struct cpu_bus bus = {.mmio_read = mmio_read, .mmio_write = mmio_write};
 
-static unsigned pick(unsigned n) { return (unsigned)(rnd() >> 33) % n; }
+static unsigned pick(unsigned n)
+{
+    return (unsigned)(rnd() >> 33) % n;
+}
 
 /* A value with a taste for edges. */
 static u64 value(void)
 {
-    static const u64 edge[] = {0, 1, ~0ull, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-                               0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, 0x100, 0x10000};
+    static const u64 edge[] = {0,
+                               1,
+                               ~0ull,
+                               0x7f,
+                               0x80,
+                               0xff,
+                               0x7fff,
+                               0x8000,
+                               0xffff,
+                               0x7fffffff,
+                               0x80000000,
+                               0xffffffff,
+                               0x7fffffffffffffff,
+                               0x8000000000000000,
+                               0x100,
+                               0x10000};
 
     switch (pick(4)) {
     case 0:
@@ -79,7 +100,10 @@ static void poke(u64 at, const void *bytes, unsigned n)
     memcpy(shadow + (at - NATIVE_SCRATCH), bytes, n);
 }
 
-static void poke64(u64 at, u64 v) { poke(at, &v, 8); }
+static void poke64(u64 at, u64 v)
+{
+    poke(at, &v, 8);
+}
 
 static u8 *put(u8 *p, u64 v, unsigned n)
 {
@@ -91,8 +115,8 @@ static u8 *put(u8 *p, u64 v, unsigned n)
 
 static unsigned imm_bytes(const struct form *f, unsigned size)
 {
-    return (f->flags & I16 ? 2 : 0) + (f->flags & I8 ? 1 : 0) + (f->flags & IZ ? size == 2 ? 2 : 4 : 0) +
-           (f->flags & IV ? size : 0);
+    return (f->flags & I16 ? 2 : 0) + (f->flags & I8 ? 1 : 0) +
+           (f->flags & IZ ? size == 2 ? 2 : 4 : 0) + (f->flags & IV ? size : 0);
 }
 
 /* Choose the memory operand's registers. The stack pointer may be a base where that is harmless. */
@@ -214,7 +238,10 @@ static void encode(const struct form *f, struct code *k)
     k->rm = f->flags & (M | OPREG) ? pick(16) : 0;
     k->vvvv = pick(16);
     k->base = k->index = 16;
-    k->size = f->flags & B ? 1 : f->flags & V ? 2u << pick(3) : f->flags & D64 ? pick(4) ? 8 : 2 : 4;
+    k->size = f->flags & B     ? 1
+              : f->flags & V   ? 2u << pick(3)
+              : f->flags & D64 ? pick(4) ? 8 : 2
+                               : 4;
     if (f->flags & (VEX | NO16))
         k->size = pick(2) ? 8 : 4;
     if (f->flags & A16)
@@ -254,9 +281,12 @@ static void encode(const struct form *f, struct code *k)
 
 /* --- state --- */
 
-static bool addresses(const struct code *k, unsigned reg) { return k->is_mem && (reg == k->base || reg == k->index); }
+static bool addresses(const struct code *k, unsigned reg)
+{
+    return k->is_mem && (reg == k->base || reg == k->index);
+}
 
-/* Registers such that the memory operand lies in scratch memory; returns its address, or 0 if it cannot be had. */
+/* Registers such that the memory operand lies in scratch memory. Returns its address. */
 static u64 aim(struct code *k, u64 *r)
 {
     u64 at = scratch(256), index = 0, base;
@@ -347,7 +377,8 @@ static bool set_state(struct code *k)
     if (f & BITOFF && k->is_mem) {
         if (addresses(k, k->reg))
             return false;
-        r[k->reg] = (r[k->reg] & ~0xffffull) | (pick(2) ? (u64)pick(2048) : (u64)-(s64)pick(2048));
+        r[k->reg] =
+            (r[k->reg] & ~0xffffull) | (pick(2) ? (u64)pick(2048) : (u64) - (s64)pick(2048));
         if (k->size == 4)
             r[k->reg] = (u32)(s32)(s16)r[k->reg] | value() << 32;
         else if (k->size == 8)
@@ -394,7 +425,8 @@ static enum native_where guest_run(const struct code *k, int *rc)
     c->exc.pending = false;
     if (pick(16) == 0)
         tlb_flush(c);
-    if (decode_insn(window, sizeof(window), MODE_64, true, NATIVE_INSN & ~PAGE_MASK, &in) != (int)k->len) {
+    if (decode_insn(window, sizeof(window), MODE_64, true, NATIVE_INSN & ~PAGE_MASK, &in) !=
+        (int)k->len) {
         *rc = OP_EXIT;
         return NATIVE_FAULTED;
     }
@@ -433,11 +465,13 @@ static void report(const struct code *k, enum native_where where, int rc)
     printf("# ");
     for (unsigned i = 0; i < k->len; i++)
         printf("%02x ", k->bytes[i]);
-    printf("rc %d way out %u, want %u (signal %u, vector %u)\n", rc, where, n->where, n->sig, c->exc.vector);
+    printf("rc %d way out %u, want %u (signal %u, vector %u)\n", rc, where, n->where, n->sig,
+           c->exc.vector);
     for (unsigned i = 0; i < 16; i++)
         if (c->r[i] != n->out[i] || n->in[i] != n->out[i])
-            printf("#   %-3s in %016llx got %016llx want %016llx\n", names[i], (unsigned long long)n->in[i],
-                   (unsigned long long)c->r[i], (unsigned long long)n->out[i]);
+            printf("#   %-3s in %016llx got %016llx want %016llx\n", names[i],
+                   (unsigned long long)n->in[i], (unsigned long long)c->r[i],
+                   (unsigned long long)n->out[i]);
     printf("#   flags in %llx got %llx want %llx\n", (unsigned long long)n->in_flags,
            (unsigned long long)(cpu_rflags_get(c) & COMPARED_FLAGS),
            (unsigned long long)(n->out_flags & COMPARED_FLAGS));
@@ -452,8 +486,8 @@ static void report(const struct code *k, enum native_where where, int rc)
 }
 
 /*
- * One case. A disagreement must repeat itself from the same state to count: hypervisors that
- * emulate now and then what touches a page they watch make a valid instruction fault once in a while.
+ * One case. A disagreement must repeat itself from the same state to count: a hypervisor that
+ * emulates what touches a page it watches makes a valid instruction fault once in a while.
  */
 static bool run_case(const struct code *k)
 {
@@ -498,10 +532,11 @@ static bool guest_init(void)
     struct mem *mem;
     struct cpu_world *world;
 
-    shadow = mmap(NULL, NATIVE_SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    shadow =
+        mmap(NULL, NATIVE_SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (shadow == MAP_FAILED || mem_create(&mem) ||
-        mem_slot_set(mem, 0, NATIVE_SCRATCH, NATIVE_SCRATCH_SIZE, shadow, 0) || cpu_world_create(&world) ||
-        cpu_create(&c, world, mem, &bus, NULL))
+        mem_slot_set(mem, 0, NATIVE_SCRATCH, NATIVE_SCRATCH_SIZE, shadow, 0) ||
+        cpu_world_create(&world) || cpu_create(&c, world, mem, &bus, NULL))
         return false;
     /* Paging off in 64-bit mode: not architectural, but linear addresses are then physical ones. */
     c->cr0 = CR0_PE | CR0_ET;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The stub around the natively run instruction, and the signal handler that takes it out of a fault.
+// The stub around the natively run instruction, and the signal handler that ends its faults.
 
 #include "native.h"
 
@@ -8,9 +8,9 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#define NATIVE_TAKEN (NATIVE_BASE + 0xa00)
-#define NATIVE_FALL (NATIVE_BASE + 0xb00)
-#define NATIVE_FAULT (NATIVE_BASE + 0xe00)
+#define NATIVE_TAKEN     (NATIVE_BASE + 0xa00)
+#define NATIVE_FALL      (NATIVE_BASE + 0xb00)
+#define NATIVE_FAULT     (NATIVE_BASE + 0xe00)
 #define NATIVE_AT(field) ((u32)(NATIVE_BASE + 0x1000 + offsetof(struct native, field)))
 
 static u8 *native_put(u8 *p, const void *bytes, unsigned n)
@@ -27,7 +27,8 @@ static u8 *native_put(u8 *p, const void *bytes, unsigned n)
 /* mov reg, [abs] (load) or mov [abs], reg. */
 static u8 *native_mov(u8 *p, unsigned reg, u32 at, bool load)
 {
-    NATIVE_EMIT(p, (u8)(0x48 | (reg >> 3) << 2), load ? 0x8b : 0x89, (u8)(0x04 | (reg & 7) << 3), 0x25);
+    NATIVE_EMIT(p, (u8)(0x48 | (reg >> 3) << 2), load ? 0x8b : 0x89, (u8)(0x04 | (reg & 7) << 3),
+                0x25);
     return native_put(p, &at, 4);
 }
 
@@ -64,8 +65,9 @@ static u8 *native_epilogue(u8 *p, u32 where)
 
 static void native_signal(int sig, siginfo_t *si, void *context)
 {
-    static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-                                  REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+    static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                  REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                  REG_R12, REG_R13, REG_R14, REG_R15};
     greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
 
     for (unsigned i = 0; i < 16; i++)
@@ -74,8 +76,9 @@ static void native_signal(int sig, siginfo_t *si, void *context)
     NATIVE->where = NATIVE_FAULTED;
     NATIVE->sig = (u32)sig;
     g[REG_RIP] = (greg_t)NATIVE_FAULT;
-    g[REG_RSP] = (greg_t)NATIVE->host_rsp; /* some hypervisors do not return to a non-canonical RSP */
-    g[REG_EFL] &= ~0x40500ll; /* TF, DF, AC */
+    g[REG_RSP] =
+        (greg_t)NATIVE->host_rsp; /* some hypervisors do not return to a non-canonical RSP */
+    g[REG_EFL] &= ~0x40500ll;     /* TF, DF, AC */
 }
 
 bool native_init(void)
@@ -104,8 +107,8 @@ bool native_init(void)
     native_epilogue((u8 *)NATIVE_FALL, NATIVE_WENT_ON);
     native_leave((u8 *)NATIVE_FAULT);
     sigaltstack(&ss, NULL);
-    return !sigaction(SIGFPE, &sa, NULL) && !sigaction(SIGSEGV, &sa, NULL) && !sigaction(SIGILL, &sa, NULL) &&
-           !sigaction(SIGBUS, &sa, NULL);
+    return !sigaction(SIGFPE, &sa, NULL) && !sigaction(SIGSEGV, &sa, NULL) &&
+           !sigaction(SIGILL, &sa, NULL) && !sigaction(SIGBUS, &sa, NULL);
 }
 
 void native_set(const u8 *insn, unsigned len)

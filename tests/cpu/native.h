@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The host CPU as an oracle: one instruction run natively with every register, the flags and RSP set, faults caught.
+// The host CPU as an oracle: one instruction run natively from a given state, faults caught.
 #pragma once
 
 #include "base/types.h"
@@ -12,10 +12,10 @@
  *   NATIVE_BASE + 0x1000  struct native
  *   NATIVE_SCRATCH        memory for the instruction to work on
  */
-#define NATIVE_BASE 0x20000000ul
-#define NATIVE_INSN (NATIVE_BASE + 0x400)
-#define NATIVE_NEAR (NATIVE_INSN - 0x20) /* a branch target, told apart by NATIVE_JUMPED */
-#define NATIVE_SCRATCH (NATIVE_BASE + 0x10000)
+#define NATIVE_BASE         0x20000000ul
+#define NATIVE_INSN         (NATIVE_BASE + 0x400)
+#define NATIVE_NEAR         (NATIVE_INSN - 0x20) /* a branch target, told apart by NATIVE_JUMPED */
+#define NATIVE_SCRATCH      (NATIVE_BASE + 0x10000)
 #define NATIVE_SCRATCH_SIZE 0x4000ul
 
 enum native_where { NATIVE_WENT_ON, NATIVE_JUMPED, NATIVE_FAULTED };
@@ -28,11 +28,11 @@ struct native {
 };
 #define NATIVE ((struct native *)(NATIVE_BASE + 0x1000))
 
-/* Make the arena and catch SIGFPE, SIGSEGV, SIGILL, SIGBUS. False when this host does not let us have such memory. */
+/* Make the arena and catch SIGFPE, SIGSEGV, SIGILL, SIGBUS. False: no such memory on this host. */
 bool native_init(void);
 
 /* Put the instruction in place, followed by the way out. */
 void native_set(const u8 *insn, unsigned len);
 
-/* Run it: NATIVE->in and in_flags to NATIVE->out, out_flags, (where), and (sig) when that is NATIVE_FAULTED. */
+/* Run it: (in), (in_flags) to (out), (out_flags), (where), and (sig) when it faulted. */
 void native_run(void);

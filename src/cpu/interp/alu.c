@@ -73,7 +73,7 @@ RMW_SLOW(64)
             host_st##bits(p, exec_##name##bits(c, host_ld##bits(p), src));                         \
             return OP_NEXT;                                                                        \
         }                                                                                          \
-        return rmw_binary##bits(c, in, src, exec_##name##bits);                               \
+        return rmw_binary##bits(c, in, src, exec_##name##bits);                                    \
     }
 
 #define OP_LOCK(name, bits, form, src, mod, sfx, mnem, load)                                       \
@@ -101,7 +101,10 @@ RMW_SLOW(64)
     OP_LOCK(name, bits, lr, reg_ld##bits(c, in->reg), mod, sfx, mnem, load)                        \
     OP_LOCK(name, bits, li, (u##bits)in->imm, mod, sfx, mnem, load)
 
-#define SIZES(name, form) {name##8_##form, name##16_##form, name##32_##form, name##64_##form}
+#define SIZES(name, form)                                                                          \
+    {                                                                                              \
+        name##8_##form, name##16_##form, name##32_##form, name##64_##form                          \
+    }
 
 #define BINARY(name, mnem, load)                                                                   \
     OPS_BINARY(name, 8, "b", "b", mnem, load)                                                      \
@@ -172,7 +175,10 @@ COMPARE(test)
 
 /* NOT leaves the flags alone. */
 #define EXEC_NOT(bits)                                                                             \
-    static ALWAYS_INLINE u##bits exec_not##bits(struct cpu *c, u##bits d) { return (u##bits)~d; }
+    static ALWAYS_INLINE u##bits exec_not##bits(struct cpu *c, u##bits d)                          \
+    {                                                                                              \
+        return (u##bits) ~d;                                                                       \
+    }
 EXEC_NOT(8)
 EXEC_NOT(16)
 EXEC_NOT(32)
@@ -215,7 +221,8 @@ enum unary_form { UNARY_R, UNARY_M, UNARY_L, UNARY_COUNT };
     OPS_UNARY(name, 16, "w", mnem)                                                                 \
     OPS_UNARY(name, 32, "l", mnem)                                                                 \
     OPS_UNARY(name, 64, "q", mnem)                                                                 \
-    static op_fn *const name##_ops[UNARY_COUNT][4] = {SIZES(name, r), SIZES(name, m), SIZES(name, l)};
+    static op_fn *const name##_ops[UNARY_COUNT][4] = {SIZES(name, r), SIZES(name, m),              \
+                                                      SIZES(name, l)};
 
 UNARY(inc, "inc")
 UNARY(dec, "dec")
@@ -273,18 +280,11 @@ static int lower_unary(const struct decoded *d, struct insn *in, const void *arg
 }
 
 const struct op_row ops_alu[] = {
-    {ZYDIS_MNEMONIC_ADD, lower_binary, add_ops},
-    {ZYDIS_MNEMONIC_OR, lower_binary, or_ops},
-    {ZYDIS_MNEMONIC_ADC, lower_binary, adc_ops},
-    {ZYDIS_MNEMONIC_SBB, lower_binary, sbb_ops},
-    {ZYDIS_MNEMONIC_AND, lower_binary, and_ops},
-    {ZYDIS_MNEMONIC_SUB, lower_binary, sub_ops},
-    {ZYDIS_MNEMONIC_XOR, lower_binary, xor_ops},
-    {ZYDIS_MNEMONIC_CMP, lower_binary, cmp_ops},
-    {ZYDIS_MNEMONIC_TEST, lower_binary, test_ops},
-    {ZYDIS_MNEMONIC_INC, lower_unary, inc_ops},
-    {ZYDIS_MNEMONIC_DEC, lower_unary, dec_ops},
-    {ZYDIS_MNEMONIC_NEG, lower_unary, neg_ops},
-    {ZYDIS_MNEMONIC_NOT, lower_unary, not_ops},
-    {0},
+    {ZYDIS_MNEMONIC_ADD, lower_binary, add_ops},   {ZYDIS_MNEMONIC_OR, lower_binary, or_ops},
+    {ZYDIS_MNEMONIC_ADC, lower_binary, adc_ops},   {ZYDIS_MNEMONIC_SBB, lower_binary, sbb_ops},
+    {ZYDIS_MNEMONIC_AND, lower_binary, and_ops},   {ZYDIS_MNEMONIC_SUB, lower_binary, sub_ops},
+    {ZYDIS_MNEMONIC_XOR, lower_binary, xor_ops},   {ZYDIS_MNEMONIC_CMP, lower_binary, cmp_ops},
+    {ZYDIS_MNEMONIC_TEST, lower_binary, test_ops}, {ZYDIS_MNEMONIC_INC, lower_unary, inc_ops},
+    {ZYDIS_MNEMONIC_DEC, lower_unary, dec_ops},    {ZYDIS_MNEMONIC_NEG, lower_unary, neg_ops},
+    {ZYDIS_MNEMONIC_NOT, lower_unary, not_ops},    {0},
 };

@@ -48,8 +48,14 @@
         reg_st##bits(c, in->reg, s);                                                               \
         return mmu_rmw_end(c, &m);                                                                 \
     }                                                                                              \
-    static int xadd##bits##_m(struct cpu *c, const struct insn *in) { return xadd##bits(c, in, false); } \
-    static int xadd##bits##_l(struct cpu *c, const struct insn *in) { return xadd##bits(c, in, true); } \
+    static int xadd##bits##_m(struct cpu *c, const struct insn *in)                                \
+    {                                                                                              \
+        return xadd##bits(c, in, false);                                                           \
+    }                                                                                              \
+    static int xadd##bits##_l(struct cpu *c, const struct insn *in)                                \
+    {                                                                                              \
+        return xadd##bits(c, in, true);                                                            \
+    }                                                                                              \
     static int cmpxchg##bits##_r(struct cpu *c, const struct insn *in)                             \
     {                                                                                              \
         u##bits d = reg_ld##bits(c, in->rm), s = reg_ld##bits(c, in->reg), *p = &d;                \
@@ -78,8 +84,14 @@
         cmpxchg_acc##bits(c, (u##bits)acc);                                                        \
         return mmu_rmw_end(c, &m);                                                                 \
     }                                                                                              \
-    static int cmpxchg##bits##_m(struct cpu *c, const struct insn *in) { return cmpxchg##bits(c, in, false); } \
-    static int cmpxchg##bits##_l(struct cpu *c, const struct insn *in) { return cmpxchg##bits(c, in, true); }
+    static int cmpxchg##bits##_m(struct cpu *c, const struct insn *in)                             \
+    {                                                                                              \
+        return cmpxchg##bits(c, in, false);                                                        \
+    }                                                                                              \
+    static int cmpxchg##bits##_l(struct cpu *c, const struct insn *in)                             \
+    {                                                                                              \
+        return cmpxchg##bits(c, in, true);                                                         \
+    }
 
 /*
  * The accumulator is loaded with the destination only when they differ: a successful
@@ -101,7 +113,10 @@ OPS_EXCHANGE(16, "w", "w")
 OPS_EXCHANGE(32, "k", "l")
 OPS_EXCHANGE(64, "q", "q")
 
-#define SIZES(name, form) {name##8_##form, name##16_##form, name##32_##form, name##64_##form}
+#define SIZES(name, form)                                                                          \
+    {                                                                                              \
+        name##8_##form, name##16_##form, name##32_##form, name##64_##form                          \
+    }
 static op_fn *const xadd_ops[3][4] = {SIZES(xadd, r), SIZES(xadd, m), SIZES(xadd, l)};
 static op_fn *const cmpxchg_ops[3][4] = {SIZES(cmpxchg, r), SIZES(cmpxchg, m), SIZES(cmpxchg, l)};
 
@@ -128,7 +143,8 @@ static int cmpxchg8b(struct cpu *c, const struct insn *in)
 
     if (rc)
         return rc;
-    if (__atomic_compare_exchange_n((u64 *)m.p, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    if (__atomic_compare_exchange_n((u64 *)m.p, &old, new, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_SEQ_CST)) {
         c->cc |= CC_ZF;
     } else {
         c->cc &= (u16)~CC_ZF;
@@ -185,7 +201,10 @@ static int sfence(struct cpu *c, const struct insn *in)
     return OP_NEXT;
 }
 
-static int hint(struct cpu *c, const struct insn *in) { return OP_NEXT; }
+static int hint(struct cpu *c, const struct insn *in)
+{
+    return OP_NEXT;
+}
 
 /* CLFLUSH, CLFLUSHOPT, CLWB: no cache of ours to flush, but they fault like a load. */
 static int clflush(struct cpu *c, const struct insn *in)
@@ -197,8 +216,14 @@ static int clflush(struct cpu *c, const struct insn *in)
 }
 
 /* MOVNTI, MOVDIRI: plain stores to us; the guest's fences order them. */
-static int store32(struct cpu *c, const struct insn *in) { return insn_st32(c, in, reg_ld32(c, in->reg)); }
-static int store64(struct cpu *c, const struct insn *in) { return insn_st64(c, in, reg_ld64(c, in->reg)); }
+static int store32(struct cpu *c, const struct insn *in)
+{
+    return insn_st32(c, in, reg_ld32(c, in->reg));
+}
+static int store64(struct cpu *c, const struct insn *in)
+{
+    return insn_st64(c, in, reg_ld64(c, in->reg));
+}
 
 static int lower_store(const struct decoded *d, struct insn *in, const void *arg)
 {

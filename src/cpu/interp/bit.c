@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Bit instructions: BT*, BSF, BSR, POPCNT, LZCNT, TZCNT, CRC32, ADCX, ADOX; bmi.c has the VEX-encoded ones.
+// BT*, BSF, BSR, POPCNT, LZCNT, TZCNT, CRC32, ADCX, ADOX; bmi.c has those encoded with VEX.
 
 #include "cpu/interp/bit.h"
 
@@ -21,7 +21,8 @@ enum bt_form { BT_RR, BT_RI, BT_MR, BT_MI, BT_LR, BT_LI, BT_COUNT };
         return d;                                                                                  \
     }
 
-#define WORD_OF(bits, off) ((u64)((s64)(s##bits)(off) >> (bits == 64 ? 6 : bits == 32 ? 5 : 4)) * (bits / 8))
+#define WORD_OF(bits, off)                                                                         \
+    ((u64)((s64)(s##bits)(off) >> (bits == 64 ? 6 : bits == 32 ? 5 : 4)) * (bits / 8))
 
 #define OPS_BT_REG(name, bits, store)                                                              \
     static int name##bits##_rr(struct cpu *c, const struct insn *in)                               \
@@ -49,7 +50,7 @@ enum bt_form { BT_RR, BT_RI, BT_MR, BT_MI, BT_LR, BT_LI, BT_COUNT };
         if (unlikely(rc))                                                                          \
             return rc;                                                                             \
         if (locked)                                                                                \
-            lock_##name##bits(c, m.p, s & (bits - 1));                                             \
+            lock_##name##bits(c, m.p, s &(bits - 1));                                              \
         else                                                                                       \
             host_st##bits(m.p, exec_##name##bits(c, host_ld##bits(m.p), s));                       \
         return mmu_rmw_end(c, &m);                                                                 \
@@ -96,8 +97,12 @@ OPS_BT(16, "w")
 OPS_BT(32, "k")
 OPS_BT(64, "q")
 
-#define BT_SIZES(name, form) {NULL, name##16_##form, name##32_##form, name##64_##form}
-static op_fn *const bt_ops[BT_COUNT][4] = {BT_SIZES(bt, rr), BT_SIZES(bt, ri), BT_SIZES(bt, mr), BT_SIZES(bt, mi)};
+#define BT_SIZES(name, form)                                                                       \
+    {                                                                                              \
+        NULL, name##16_##form, name##32_##form, name##64_##form                                    \
+    }
+static op_fn *const bt_ops[BT_COUNT][4] = {BT_SIZES(bt, rr), BT_SIZES(bt, ri), BT_SIZES(bt, mr),
+                                           BT_SIZES(bt, mi)};
 
 #define BT_WRITE(name)                                                                             \
     OPS_BT_WRITE(name, 16, "w", "w", #name)                                                        \
@@ -234,7 +239,7 @@ static int lower_crc32(const struct decoded *d, struct insn *in, const void *arg
     {                                                                                              \
         u##bits d = reg_ld##bits(c, reg);                                                          \
         bool carry = __builtin_add_overflow(d, s, &d);                                             \
-        carry |= __builtin_add_overflow(d, (u##bits)!!(c->cc & (flag)), &d);                       \
+        carry |= __builtin_add_overflow(d, (u##bits) !!(c->cc & (flag)), &d);                      \
         reg_st##bits(c, reg, d);                                                                   \
         c->cc = (u16)((c->cc & ~(flag)) | (carry ? (flag) : 0));                                   \
     }                                                                                              \
@@ -255,8 +260,10 @@ OPS_ADX(adcx, 32, CC_CF)
 OPS_ADX(adcx, 64, CC_CF)
 OPS_ADX(adox, 32, CC_OF)
 OPS_ADX(adox, 64, CC_OF)
-static op_fn *const adcx_ops[2][4] = {{NULL, NULL, adcx32_r, adcx64_r}, {NULL, NULL, adcx32_m, adcx64_m}};
-static op_fn *const adox_ops[2][4] = {{NULL, NULL, adox32_r, adox64_r}, {NULL, NULL, adox32_m, adox64_m}};
+static op_fn *const adcx_ops[2][4] = {{NULL, NULL, adcx32_r, adcx64_r},
+                                      {NULL, NULL, adcx32_m, adcx64_m}};
+static op_fn *const adox_ops[2][4] = {{NULL, NULL, adox32_r, adox64_r},
+                                      {NULL, NULL, adox32_m, adox64_m}};
 
 #define BMI_ROW(name) {ZYDIS_MNEMONIC_##name, lower_bmi, &bmi_##name},
 
@@ -273,6 +280,5 @@ const struct op_row ops_bit[] = {
     {ZYDIS_MNEMONIC_CRC32, lower_crc32, NULL},
     {ZYDIS_MNEMONIC_ADCX, lower_scan, adcx_ops},
     {ZYDIS_MNEMONIC_ADOX, lower_scan, adox_ops},
-    BMI_LIST(BMI_ROW)
-    {0},
+    BMI_LIST(BMI_ROW){0},
 };

@@ -12,7 +12,7 @@ struct bmi {
 
 #define BMI_LIST(macro)                                                                            \
     macro(ANDN) macro(BEXTR) macro(BLSI) macro(BLSMSK) macro(BLSR) macro(BZHI) macro(MULX)         \
-    macro(PDEP) macro(PEXT) macro(RORX) macro(SARX) macro(SHLX) macro(SHRX)
+        macro(PDEP) macro(PEXT) macro(RORX) macro(SARX) macro(SHLX) macro(SHRX)
 
 #define BMI_DECLARE(name) extern const struct bmi bmi_##name;
 BMI_LIST(BMI_DECLARE)

@@ -12,7 +12,10 @@
     {                                                                                              \
         u##bits d;                                                                                 \
         u16 cc = c->cc;                                                                            \
-        __asm__(CC_LOAD asm_text CC_SAVE : [d] "=&r"(d), "+a"(cc) : [m] "r"(m), [v] "r"(v) : "cc");  \
+        __asm__(CC_LOAD asm_text CC_SAVE                                                           \
+                : [d] "=&r"(d), "+a"(cc)                                                           \
+                : [m] "r"(m), [v] "r"(v)                                                           \
+                : "cc");                                                                           \
         c->cc = cc;                                                                                \
         return d;                                                                                  \
     }
@@ -52,9 +55,9 @@
     OPS_BMI(name, 64, dst)                                                                         \
     BMI(NAME, name, is_bmi2)
 
-#define MVD(mnem) mnem " %k[m], %k[v], %k[d]", mnem " %q[m], %q[v], %q[d]"
-#define VMD(mnem) mnem " %k[v], %k[m], %k[d]", mnem " %q[v], %q[m], %q[d]"
-#define MD(mnem) mnem " %k[m], %k[d]", mnem " %q[m], %q[d]"
+#define MVD(mnem)                                      mnem " %k[m], %k[v], %k[d]", mnem " %q[m], %q[v], %q[d]"
+#define VMD(mnem)                                      mnem " %k[v], %k[m], %k[d]", mnem " %q[v], %q[m], %q[d]"
+#define MD(mnem)                                       mnem " %k[m], %k[d]", mnem " %q[m], %q[d]"
 #define DEFINE2(EXEC, NAME, name, dst, is_bmi2, texts) DEFINE(EXEC, NAME, name, dst, is_bmi2, texts)
 
 DEFINE2(EXEC_CC, ANDN, andn, reg, false, MVD("andn"))
@@ -83,7 +86,7 @@ OPS_BMI(rorx, 32, reg)
 OPS_BMI(rorx, 64, reg)
 BMI(RORX, rorx, true)
 
-/* MULX: rDX times (m); low half to vvvv, then the high half to reg, which wins when both are the same. */
+/* MULX: rDX times (m), low half to vvvv, high half to reg, which wins when they are the same. */
 #define OPS_MULX(bits, twice)                                                                      \
     static ALWAYS_INLINE int mulx##bits(struct cpu *c, const struct insn *in, u##bits m)           \
     {                                                                                              \

@@ -84,7 +84,8 @@ static u64 loop_count(const struct cpu *c, const struct insn *in)
 
 static int branch(struct cpu *c, const struct insn *in)
 {
-    return in->flags & INSN_LEGACY ? legacy_jump(c, in, relative(c, in)) : jump64(c, relative(c, in));
+    return in->flags & INSN_LEGACY ? legacy_jump(c, in, relative(c, in))
+                                   : jump64(c, relative(c, in));
 }
 
 static int jrcxz(struct cpu *c, const struct insn *in)
@@ -107,12 +108,21 @@ static ALWAYS_INLINE int loop_if(struct cpu *c, const struct insn *in, bool more
     return rc;
 }
 
-static int loop(struct cpu *c, const struct insn *in) { return loop_if(c, in, true); }
-static int loope(struct cpu *c, const struct insn *in) { return loop_if(c, in, c->cc & CC_ZF); }
-static int loopne(struct cpu *c, const struct insn *in) { return loop_if(c, in, !(c->cc & CC_ZF)); }
+static int loop(struct cpu *c, const struct insn *in)
+{
+    return loop_if(c, in, true);
+}
+static int loope(struct cpu *c, const struct insn *in)
+{
+    return loop_if(c, in, c->cc & CC_ZF);
+}
+static int loopne(struct cpu *c, const struct insn *in)
+{
+    return loop_if(c, in, !(c->cc & CC_ZF));
+}
 
-static const struct flow jrcxz_flow = {jrcxz, jrcxz}, loop_flow = {loop, loop}, loope_flow = {loope, loope},
-                         loopne_flow = {loopne, loopne};
+static const struct flow jrcxz_flow = {jrcxz, jrcxz}, loop_flow = {loop, loop},
+                         loope_flow = {loope, loope}, loopne_flow = {loopne, loopne};
 
 /* Unconditional branches and calls: where the target comes from. */
 enum source { FROM_REL, FROM_REG, FROM_MEM, FROM_COUNT };
@@ -149,7 +159,7 @@ static int target_legacy(struct cpu *c, const struct insn *in, enum source from,
 #define OPS_FLOW(from, FROM)                                                                       \
     static int jmp64_##from(struct cpu *c, const struct insn *in)                                  \
     {                                                                                              \
-        u64 to = 0;                                                                                  \
+        u64 to = 0;                                                                                \
         int rc = target64(c, in, FROM, &to);                                                       \
         if (unlikely(rc))                                                                          \
             return rc;                                                                             \
@@ -170,7 +180,7 @@ static int target_legacy(struct cpu *c, const struct insn *in, enum source from,
     }                                                                                              \
     static int jmp_legacy_##from(struct cpu *c, const struct insn *in)                             \
     {                                                                                              \
-        u64 to = 0;                                                                                  \
+        u64 to = 0;                                                                                \
         int rc = target_legacy(c, in, FROM, &to);                                                  \
         if (rc)                                                                                    \
             return rc;                                                                             \
@@ -179,7 +189,7 @@ static int target_legacy(struct cpu *c, const struct insn *in, enum source from,
     }                                                                                              \
     static int call_legacy_##from(struct cpu *c, const struct insn *in)                            \
     {                                                                                              \
-        u64 to = 0;                                                                                  \
+        u64 to = 0;                                                                                \
         int rc = target_legacy(c, in, FROM, &to);                                                  \
         if (!rc)                                                                                   \
             rc = stack_push(c, in->size, insn_next(c, in));                                        \
@@ -200,7 +210,8 @@ static const struct flow call_flow[FROM_COUNT] = {
 /* FF /3 and /5 with memory, and the pointer forms, are far. */
 static bool is_far(const struct decoded *d)
 {
-    return d->op[0].kind == OPND_FAR || (d->opcode == 0xff && (d->modrm_reg == 3 || d->modrm_reg == 5));
+    return d->op[0].kind == OPND_FAR ||
+           (d->opcode == 0xff && (d->modrm_reg == 3 || d->modrm_reg == 5));
 }
 
 static int lower_jump(const struct decoded *d, struct insn *in, const void *arg)
@@ -260,7 +271,10 @@ static int lower_ret(const struct decoded *d, struct insn *in, const void *arg)
     return 0;
 }
 
-static int nop(struct cpu *c, const struct insn *in) { return OP_NEXT; }
+static int nop(struct cpu *c, const struct insn *in)
+{
+    return OP_NEXT;
+}
 
 static int spin_hint(struct cpu *c, const struct insn *in)
 {
@@ -268,7 +282,10 @@ static int spin_hint(struct cpu *c, const struct insn *in)
     return OP_NEXT;
 }
 
-static int ud(struct cpu *c, const struct insn *in) { return cpu_raise_ud(c); }
+static int ud(struct cpu *c, const struct insn *in)
+{
+    return cpu_raise_ud(c);
+}
 
 static int lower_ud(const struct decoded *d, struct insn *in, const void *arg)
 {
@@ -280,8 +297,7 @@ static int lower_ud(const struct decoded *d, struct insn *in, const void *arg)
 #define JCC_ROW(name, n) {ZYDIS_MNEMONIC_J##name, lower_relative, &jcc_flow[n]},
 
 const struct op_row ops_flow[] = {
-    CONDITIONS(JCC_ROW)
-    {ZYDIS_MNEMONIC_JCXZ, lower_relative, &jrcxz_flow},
+    CONDITIONS(JCC_ROW){ZYDIS_MNEMONIC_JCXZ, lower_relative, &jrcxz_flow},
     {ZYDIS_MNEMONIC_JECXZ, lower_relative, &jrcxz_flow},
     {ZYDIS_MNEMONIC_JRCXZ, lower_relative, &jrcxz_flow},
     {ZYDIS_MNEMONIC_LOOP, lower_relative, &loop_flow},

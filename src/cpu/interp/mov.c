@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Data movement: MOV, MOVZX, MOVSX, LEA, XCHG, BSWAP, MOVBE, CBW …, XLAT, and the tables of cond.c and flag.c.
+// MOV, MOVZX, MOVSX, LEA, XCHG, BSWAP, MOVBE, CBW …, XLAT; and the rows of cond.c and flag.c.
 
 #include "cpu/interp/mov.h"
 
@@ -38,10 +38,13 @@ OPS_MOV(16)
 OPS_MOV(32)
 OPS_MOV(64)
 
-#define SIZES(name, form) {name##8_##form, name##16_##form, name##32_##form, name##64_##form}
+#define SIZES(name, form)                                                                          \
+    {                                                                                              \
+        name##8_##form, name##16_##form, name##32_##form, name##64_##form                          \
+    }
 
-static op_fn *const mov_ops[MOV_COUNT][4] = {SIZES(mov, rr), SIZES(mov, rm), SIZES(mov, mr), SIZES(mov, ri),
-                                             SIZES(mov, mi)};
+static op_fn *const mov_ops[MOV_COUNT][4] = {SIZES(mov, rr), SIZES(mov, rm), SIZES(mov, mr),
+                                             SIZES(mov, ri), SIZES(mov, mi)};
 
 static int lower_mov(const struct decoded *d, struct insn *in, const void *arg)
 {
@@ -103,18 +106,27 @@ OPS_EXTEND(sx, 64, 32, s32)
 struct extend {
     op_fn *op[4][3][2]; /* [destination size][source size][memory] */
 };
-#define EXTEND(name, to, from) {name##to##_##from##_rr, name##to##_##from##_rm}
-#define EXTEND_ZX_WIDE {EXTEND(zx, 32, 8), EXTEND(zx, 32, 16)}
+#define EXTEND(name, to, from)                                                                     \
+    {                                                                                              \
+        name##to##_##from##_rr, name##to##_##from##_rm                                             \
+    }
+#define EXTEND_ZX_WIDE                                                                             \
+    {                                                                                              \
+        EXTEND(zx, 32, 8), EXTEND(zx, 32, 16)                                                      \
+    }
 
 static const struct extend zx_ops = {.op = {
-    [1] = {EXTEND(zx, 16, 8), EXTEND(zx, 16, 16)}, [2] = EXTEND_ZX_WIDE, [3] = EXTEND_ZX_WIDE,
-}};
+                                         [1] = {EXTEND(zx, 16, 8), EXTEND(zx, 16, 16)},
+                                         [2] = EXTEND_ZX_WIDE,
+                                         [3] = EXTEND_ZX_WIDE,
+                                     }};
 /* MOVSXD without REX.W is a plain move of its size. */
-static const struct extend sx_ops = {.op = {
-    [1] = {EXTEND(sx, 16, 8), EXTEND(zx, 16, 16), EXTEND(zx, 16, 16)},
-    [2] = {EXTEND(sx, 32, 8), EXTEND(sx, 32, 16), {mov32_rr, mov32_rm}},
-    [3] = {EXTEND(sx, 64, 8), EXTEND(sx, 64, 16), EXTEND(sx, 64, 32)},
-}};
+static const struct extend sx_ops = {
+    .op = {
+        [1] = {EXTEND(sx, 16, 8), EXTEND(zx, 16, 16), EXTEND(zx, 16, 16)},
+        [2] = {EXTEND(sx, 32, 8), EXTEND(sx, 32, 16), {mov32_rr, mov32_rm}},
+        [3] = {EXTEND(sx, 64, 8), EXTEND(sx, 64, 16), EXTEND(sx, 64, 32)},
+    }};
 
 static int lower_extend(const struct decoded *d, struct insn *in, const void *arg)
 {
@@ -183,8 +195,9 @@ static int lower_lea(const struct decoded *d, struct insn *in, const void *arg)
         int rc = insn_rmw(c, in, &m, bits / 8, true);                                              \
         if (unlikely(rc))                                                                          \
             return rc;                                                                             \
-        reg_st##bits(c, in->reg, __atomic_exchange_n((u##bits *)m.p, reg_ld##bits(c, in->reg),     \
-                                                     __ATOMIC_SEQ_CST));                           \
+        reg_st##bits(                                                                              \
+            c, in->reg,                                                                            \
+            __atomic_exchange_n((u##bits *)m.p, reg_ld##bits(c, in->reg), __ATOMIC_SEQ_CST));      \
         return mmu_rmw_end(c, &m);                                                                 \
     }
 OPS_XCHG(8)
@@ -258,8 +271,8 @@ OPS_MOVBE(64)
 
 static int lower_movbe(const struct decoded *d, struct insn *in, const void *arg)
 {
-    static op_fn *const ops[4][2] = {{NULL}, {movbe16_rm, movbe16_mr}, {movbe32_rm, movbe32_mr},
-                                     {movbe64_rm, movbe64_mr}};
+    static op_fn *const ops[4][2] = {
+        {NULL}, {movbe16_rm, movbe16_mr}, {movbe32_rm, movbe32_mr}, {movbe64_rm, movbe64_mr}};
     bool store = d->op[0].kind == OPND_MEM;
     const struct opnd *r = &d->op[store];
 
@@ -332,7 +345,7 @@ static int lower_xlat(const struct decoded *d, struct insn *in, const void *arg)
 }
 
 #define SETCC_ROW(name, n) {ZYDIS_MNEMONIC_SET##name, lower_setcc, setcc_ops[n]},
-#define CMOV_ROW(name, n) {ZYDIS_MNEMONIC_CMOV##name, lower_cmov, cmov_ops[n]},
+#define CMOV_ROW(name, n)  {ZYDIS_MNEMONIC_CMOV##name, lower_cmov, cmov_ops[n]},
 
 const struct op_row ops_mov[] = {
     {ZYDIS_MNEMONIC_MOV, lower_mov, NULL},
@@ -358,6 +371,5 @@ const struct op_row ops_mov[] = {
     {ZYDIS_MNEMONIC_STC, lower_fixed, &FIXED(flag_stc)},
     {ZYDIS_MNEMONIC_CLD, lower_fixed, &FIXED(flag_cld)},
     {ZYDIS_MNEMONIC_STD, lower_fixed, &FIXED(flag_std)},
-    CONDITIONS(SETCC_ROW) CONDITIONS(CMOV_ROW)
-    {0},
+    CONDITIONS(SETCC_ROW) CONDITIONS(CMOV_ROW){0},
 };

@@ -9,7 +9,8 @@
  * host leaves alone are the guest's.
  */
 #define OP_SOURCE(bits)                                                                            \
-    static ALWAYS_INLINE int source##bits(struct cpu *c, const struct insn *in, bool mem, u##bits *v) \
+    static ALWAYS_INLINE int source##bits(struct cpu *c, const struct insn *in, bool mem,          \
+                                          u##bits *v)                                              \
     {                                                                                              \
         if (mem)                                                                                   \
             return insn_ld##bits(c, in, v);                                                        \
@@ -25,7 +26,7 @@ OP_SOURCE(64)
  * SAHF wants AH, the instruction wants rAX: the guest's accumulator waits in (lo) and
  * is exchanged with the flags on either side (MOV and XCHG leave flags alone).
  */
-#define RUN_WIDE(mnem, mod, lo, hi, src, cc)                                                  \
+#define RUN_WIDE(mnem, mod, lo, hi, src, cc)                                                       \
     __asm__(CC_LOAD "xchgq %%rax, %q[l]\n\t" mnem " %" mod "[s]\n\txchgq %%rax, %q[l]" CC_SAVE     \
             : "+a"(cc), [l] "+r"(lo), "+d"(hi)                                                     \
             : [s] "r"(src)                                                                         \
@@ -41,14 +42,20 @@ OP_SOURCE(64)
             return rc;                                                                             \
         if (unlikely(check))                                                                       \
             return cpu_raise(c, EXC_DE);                                                           \
-        RUN_WIDE(mnem, mod, lo, hi, s, cc);                                                   \
+        RUN_WIDE(mnem, mod, lo, hi, s, cc);                                                        \
         c->cc = (u16)cc;                                                                           \
         c->r[REG_RAX] = lo;                                                                        \
         c->r[REG_RDX] = hi;                                                                        \
         return OP_NEXT;                                                                            \
     }                                                                                              \
-    static int name##bits##_r(struct cpu *c, const struct insn *in) { return name##bits(c, in, false); } \
-    static int name##bits##_m(struct cpu *c, const struct insn *in) { return name##bits(c, in, true); }
+    static int name##bits##_r(struct cpu *c, const struct insn *in)                                \
+    {                                                                                              \
+        return name##bits(c, in, false);                                                           \
+    }                                                                                              \
+    static int name##bits##_m(struct cpu *c, const struct insn *in)                                \
+    {                                                                                              \
+        return name##bits(c, in, true);                                                            \
+    }
 
 /*
  * Will the quotient not fit? Decided before the host divides, without dividing: the
@@ -68,11 +75,11 @@ static ALWAYS_INLINE bool idiv_overflows(__int128 n, s64 d, unsigned bits)
     return un >= limit * ud;
 }
 
-#define DIV_CHECK8 div_overflows((u16)lo, s, 8)
-#define DIV_CHECK16 div_overflows((u32)(hi << 16) | (u16)lo, s, 16)
-#define DIV_CHECK32 div_overflows((hi << 32) | (u32)lo, s, 32)
-#define DIV_CHECK64 div_overflows((u128)hi << 64 | lo, s, 64)
-#define IDIV_CHECK8 idiv_overflows((s16)lo, (s8)s, 8)
+#define DIV_CHECK8   div_overflows((u16)lo, s, 8)
+#define DIV_CHECK16  div_overflows((u32)(hi << 16) | (u16)lo, s, 16)
+#define DIV_CHECK32  div_overflows((hi << 32) | (u32)lo, s, 32)
+#define DIV_CHECK64  div_overflows((u128)hi << 64 | lo, s, 64)
+#define IDIV_CHECK8  idiv_overflows((s16)lo, (s8)s, 8)
 #define IDIV_CHECK16 idiv_overflows((s32)((u32)(hi << 16) | (u16)lo), (s16)s, 16)
 #define IDIV_CHECK32 idiv_overflows((s64)(hi << 32 | (u32)lo), (s32)s, 32)
 #define IDIV_CHECK64 idiv_overflows((__int128)((u128)hi << 64 | lo), (s64)s, 64)
@@ -99,7 +106,8 @@ OPS_WIDE(idiv, 64, "q", "idivq", IDIV_CHECK64)
     EXEC_BINARY_CC(exec_imul, bits, mod, "imul", CC_LOAD)                                          \
     static int imul##bits##_rr(struct cpu *c, const struct insn *in)                               \
     {                                                                                              \
-        reg_st##bits(c, in->reg, exec_imul##bits(c, reg_ld##bits(c, in->reg), reg_ld##bits(c, in->rm))); \
+        reg_st##bits(c, in->reg,                                                                   \
+                     exec_imul##bits(c, reg_ld##bits(c, in->reg), reg_ld##bits(c, in->rm)));       \
         return OP_NEXT;                                                                            \
     }                                                                                              \
     static int imul##bits##_rm(struct cpu *c, const struct insn *in)                               \
@@ -127,8 +135,14 @@ OPS_IMUL(16, "w")
 OPS_IMUL(32, "k")
 OPS_IMUL(64, "q")
 
-#define SIZES(name, form) {name##8_##form, name##16_##form, name##32_##form, name##64_##form}
-#define SIZES_WIDE(name, form) {NULL, name##16_##form, name##32_##form, name##64_##form}
+#define SIZES(name, form)                                                                          \
+    {                                                                                              \
+        name##8_##form, name##16_##form, name##32_##form, name##64_##form                          \
+    }
+#define SIZES_WIDE(name, form)                                                                     \
+    {                                                                                              \
+        NULL, name##16_##form, name##32_##form, name##64_##form                                    \
+    }
 static op_fn *const mul_ops[2][4] = {SIZES(mul, r), SIZES(mul, m)};
 static op_fn *const imul_ops[2][4] = {SIZES(imul, r), SIZES(imul, m)};
 static op_fn *const div_ops[2][4] = {SIZES(div, r), SIZES(div, m)};
@@ -211,8 +225,14 @@ static int adjust_ascii(struct cpu *c, u16 step)
     return OP_NEXT;
 }
 
-static int aaa(struct cpu *c, const struct insn *in) { return adjust_ascii(c, 0x106); }
-static int aas(struct cpu *c, const struct insn *in) { return adjust_ascii(c, (u16)-0x106); }
+static int aaa(struct cpu *c, const struct insn *in)
+{
+    return adjust_ascii(c, 0x106);
+}
+static int aas(struct cpu *c, const struct insn *in)
+{
+    return adjust_ascii(c, (u16)-0x106);
+}
 
 static int aam(struct cpu *c, const struct insn *in)
 {

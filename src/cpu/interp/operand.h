@@ -8,7 +8,7 @@
 #include <errno.h>
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
-#define NOINLINE __attribute__((noinline))
+#define NOINLINE      __attribute__((noinline))
 
 /* Index of a size in the tables of ops: 1, 2, 4, 8 bytes to 0 … 3. */
 static inline unsigned size_index(unsigned size)
@@ -31,7 +31,10 @@ lower_fn lower_fixed;
         memcpy(&v, p, bits / 8);                                                                   \
         return v;                                                                                  \
     }                                                                                              \
-    static ALWAYS_INLINE void host_st##bits(void *p, u##bits v) { memcpy(p, &v, bits / 8); }
+    static ALWAYS_INLINE void host_st##bits(void *p, u##bits v)                                    \
+    {                                                                                              \
+        memcpy(p, &v, bits / 8);                                                                   \
+    }
 
 HOST_ACCESS(8)
 HOST_ACCESS(16)
@@ -39,14 +42,38 @@ HOST_ACCESS(32)
 HOST_ACCESS(64)
 
 /* Register operands. A 32-bit write clears the upper half, narrower ones merge. */
-static ALWAYS_INLINE u8 reg_ld8(struct cpu *c, u8 off) { return *insn_reg8(c, off); }
-static ALWAYS_INLINE u16 reg_ld16(struct cpu *c, u8 off) { return *insn_reg16(c, off); }
-static ALWAYS_INLINE u32 reg_ld32(struct cpu *c, u8 off) { return *insn_reg32(c, off); }
-static ALWAYS_INLINE u64 reg_ld64(struct cpu *c, u8 off) { return *insn_reg64(c, off); }
-static ALWAYS_INLINE void reg_st8(struct cpu *c, u8 off, u8 v) { *insn_reg8(c, off) = v; }
-static ALWAYS_INLINE void reg_st16(struct cpu *c, u8 off, u16 v) { *insn_reg16(c, off) = v; }
-static ALWAYS_INLINE void reg_st32(struct cpu *c, u8 off, u32 v) { *insn_reg64(c, off) = v; }
-static ALWAYS_INLINE void reg_st64(struct cpu *c, u8 off, u64 v) { *insn_reg64(c, off) = v; }
+static ALWAYS_INLINE u8 reg_ld8(struct cpu *c, u8 off)
+{
+    return *insn_reg8(c, off);
+}
+static ALWAYS_INLINE u16 reg_ld16(struct cpu *c, u8 off)
+{
+    return *insn_reg16(c, off);
+}
+static ALWAYS_INLINE u32 reg_ld32(struct cpu *c, u8 off)
+{
+    return *insn_reg32(c, off);
+}
+static ALWAYS_INLINE u64 reg_ld64(struct cpu *c, u8 off)
+{
+    return *insn_reg64(c, off);
+}
+static ALWAYS_INLINE void reg_st8(struct cpu *c, u8 off, u8 v)
+{
+    *insn_reg8(c, off) = v;
+}
+static ALWAYS_INLINE void reg_st16(struct cpu *c, u8 off, u16 v)
+{
+    *insn_reg16(c, off) = v;
+}
+static ALWAYS_INLINE void reg_st32(struct cpu *c, u8 off, u32 v)
+{
+    *insn_reg64(c, off) = v;
+}
+static ALWAYS_INLINE void reg_st64(struct cpu *c, u8 off, u64 v)
+{
+    *insn_reg64(c, off) = v;
+}
 
 /*
  * Whatever the inline paths below do not do: legacy segments, TLB misses, page
@@ -62,7 +89,8 @@ static ALWAYS_INLINE u64 insn_lin64(struct cpu *c, const struct insn *in)
 }
 
 /* Host address of an access that needs no slow path, or NULL. */
-static ALWAYS_INLINE void *insn_peek(struct cpu *c, const struct insn *in, unsigned size, bool write)
+static ALWAYS_INLINE void *insn_peek(struct cpu *c, const struct insn *in, unsigned size,
+                                     bool write)
 {
     u64 lin = insn_lin64(c, in);
     struct tlb_entry *e = tlb_slot(c->tlb, lin);
@@ -144,8 +172,8 @@ static inline int insn_rmw(struct cpu *c, const struct insn *in, struct mmu_rmw 
 }
 
 /* Linear address (add) bytes past the start of the memory operand, wrapped at the address size. */
-static inline int insn_lin_at(struct cpu *c, const struct insn *in, u64 add, unsigned size, bool write,
-                              u64 *lin)
+static inline int insn_lin_at(struct cpu *c, const struct insn *in, u64 add, unsigned size,
+                              bool write, u64 *lin)
 {
     u64 ea = (insn_ea(c, in) + add) & (~0ull >> in->ea_shift);
 
@@ -164,8 +192,11 @@ static inline u8 decoded_source_seg(const struct decoded *d)
     u8 seg = d->mode == MODE_64 ? SEG_NONE : SEG_DS;
 
     for (unsigned i = 0; i < d->prefix_len; i++) {
-        static const struct { u8 byte, seg; bool legacy; } over[] = {
-            {0x26, SEG_ES, true}, {0x2e, SEG_CS, true}, {0x36, SEG_SS, true},
+        static const struct {
+            u8 byte, seg;
+            bool legacy;
+        } over[] = {
+            {0x26, SEG_ES, true}, {0x2e, SEG_CS, true},  {0x36, SEG_SS, true},
             {0x3e, SEG_DS, true}, {0x64, SEG_FS, false}, {0x65, SEG_GS, false},
         };
 

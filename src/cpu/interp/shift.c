@@ -46,7 +46,10 @@ enum shift_form { SHIFT_RI, SHIFT_RC, SHIFT_MI, SHIFT_MC, SHIFT_COUNT };
     OP_SHIFT_MEM(name, bits, mi, (u8)in->imm)                                                      \
     OP_SHIFT_MEM(name, bits, mc, (u8)c->r[REG_RCX])
 
-#define SIZES(name, form) {name##8_##form, name##16_##form, name##32_##form, name##64_##form}
+#define SIZES(name, form)                                                                          \
+    {                                                                                              \
+        name##8_##form, name##16_##form, name##32_##form, name##64_##form                          \
+    }
 
 #define SHIFT(name, mnem)                                                                          \
     OPS_SHIFT(name, 8, "b", mnem)                                                                  \
@@ -107,20 +110,25 @@ static int lower_shift(const struct decoded *d, struct insn *in, const void *arg
         int rc = insn_rmw(c, in, &m, bits / 8, false);                                             \
         if (unlikely(rc))                                                                          \
             return rc;                                                                             \
-        host_st##bits(m.p, exec_##name##bits(c, host_ld##bits(m.p), reg_ld##bits(c, in->reg), count)); \
+        host_st##bits(m.p,                                                                         \
+                      exec_##name##bits(c, host_ld##bits(m.p), reg_ld##bits(c, in->reg), count));  \
         return mmu_rmw_end(c, &m);                                                                 \
     }
 #define OPS_DOUBLE(name, bits, mod, mnem)                                                          \
     EXEC_DOUBLE(name, bits, mod, mnem)                                                             \
     OPS_DOUBLE_COUNT(name, bits, i, (u8)in->imm)                                                   \
     OPS_DOUBLE_COUNT(name, bits, c, (u8)c->r[REG_RCX])
-#define SIZES_DOUBLE(name, form) {NULL, name##16_##form, name##32_##form, name##64_##form}
+#define SIZES_DOUBLE(name, form)                                                                   \
+    {                                                                                              \
+        NULL, name##16_##form, name##32_##form, name##64_##form                                    \
+    }
 #define DOUBLE(name, mnem)                                                                         \
     OPS_DOUBLE(name, 16, "w", mnem)                                                                \
     OPS_DOUBLE(name, 32, "k", mnem)                                                                \
     OPS_DOUBLE(name, 64, "q", mnem)                                                                \
-    static op_fn *const name##_ops[SHIFT_COUNT][4] = {SIZES_DOUBLE(name, ri), SIZES_DOUBLE(name, rc), \
-                                                      SIZES_DOUBLE(name, mi), SIZES_DOUBLE(name, mc)};
+    static op_fn *const name##_ops[SHIFT_COUNT][4] = {                                             \
+        SIZES_DOUBLE(name, ri), SIZES_DOUBLE(name, rc), SIZES_DOUBLE(name, mi),                    \
+        SIZES_DOUBLE(name, mc)};
 
 DOUBLE(shld, "shld")
 DOUBLE(shrd, "shrd")
@@ -144,14 +152,9 @@ static int lower_double(const struct decoded *d, struct insn *in, const void *ar
 }
 
 const struct op_row ops_shift[] = {
-    {ZYDIS_MNEMONIC_ROL, lower_shift, rol_ops},
-    {ZYDIS_MNEMONIC_ROR, lower_shift, ror_ops},
-    {ZYDIS_MNEMONIC_RCL, lower_shift, rcl_ops},
-    {ZYDIS_MNEMONIC_RCR, lower_shift, rcr_ops},
-    {ZYDIS_MNEMONIC_SHL, lower_shift, shl_ops},
-    {ZYDIS_MNEMONIC_SHR, lower_shift, shr_ops},
-    {ZYDIS_MNEMONIC_SAR, lower_shift, sar_ops},
-    {ZYDIS_MNEMONIC_SHLD, lower_double, shld_ops},
-    {ZYDIS_MNEMONIC_SHRD, lower_double, shrd_ops},
-    {0},
+    {ZYDIS_MNEMONIC_ROL, lower_shift, rol_ops},    {ZYDIS_MNEMONIC_ROR, lower_shift, ror_ops},
+    {ZYDIS_MNEMONIC_RCL, lower_shift, rcl_ops},    {ZYDIS_MNEMONIC_RCR, lower_shift, rcr_ops},
+    {ZYDIS_MNEMONIC_SHL, lower_shift, shl_ops},    {ZYDIS_MNEMONIC_SHR, lower_shift, shr_ops},
+    {ZYDIS_MNEMONIC_SAR, lower_shift, sar_ops},    {ZYDIS_MNEMONIC_SHLD, lower_double, shld_ops},
+    {ZYDIS_MNEMONIC_SHRD, lower_double, shrd_ops}, {0},
 };

@@ -15,8 +15,14 @@ static ALWAYS_INLINE int push64(struct cpu *c, u64 v)
     return rc;
 }
 
-static int push64_r(struct cpu *c, const struct insn *in) { return push64(c, reg_ld64(c, in->rm)); }
-static int push64_i(struct cpu *c, const struct insn *in) { return push64(c, in->imm); }
+static int push64_r(struct cpu *c, const struct insn *in)
+{
+    return push64(c, reg_ld64(c, in->rm));
+}
+static int push64_i(struct cpu *c, const struct insn *in)
+{
+    return push64(c, in->imm);
+}
 
 static int push64_m(struct cpu *c, const struct insn *in)
 {
@@ -48,8 +54,14 @@ static void reg_st(struct cpu *c, u8 off, unsigned size, u64 v)
         c->r[off / 8] = size == 4 ? (u32)v : v;
 }
 
-static int push_r(struct cpu *c, const struct insn *in) { return stack_push(c, in->size, c->r[in->rm / 8]); }
-static int push_i(struct cpu *c, const struct insn *in) { return stack_push(c, in->size, in->imm); }
+static int push_r(struct cpu *c, const struct insn *in)
+{
+    return stack_push(c, in->size, c->r[in->rm / 8]);
+}
+static int push_i(struct cpu *c, const struct insn *in)
+{
+    return stack_push(c, in->size, in->imm);
+}
 
 static int push_m(struct cpu *c, const struct insn *in)
 {
@@ -124,7 +136,7 @@ static int lower_pop(const struct decoded *d, struct insn *in, const void *arg)
     }
 }
 
-/* Store (size) bytes at stack offset (sp) without moving rSP; keeps an OP_STOP in *ret. Zero or negative. */
+/* Store (size) bytes at stack offset (sp); rSP stays, an OP_STOP goes to *ret. Zero or negative. */
 static int poke(struct cpu *c, u64 sp, unsigned size, u64 v, int *ret)
 {
     u64 lin;
@@ -137,7 +149,7 @@ static int poke(struct cpu *c, u64 sp, unsigned size, u64 v, int *ret)
     return rc < 0 ? rc : 0;
 }
 
-/* PUSHA stores rAX, rCX, rDX, rBX, the old rSP, rBP, rSI, rDI; rSP moves only when all are stored. */
+/* PUSHA stores rAX, rCX, rDX, rBX, the old rSP, rBP, rSI, rDI; rSP moves when all are stored. */
 static int pusha(struct cpu *c, const struct insn *in)
 {
     u64 sp = c->r[REG_RSP];
@@ -264,7 +276,7 @@ static int lower_leave(const struct decoded *d, struct insn *in, const void *arg
     return 0;
 }
 
-/* In virtual-8086 mode below IOPL 3, VME gives 16-bit PUSHF and POPF the VIF flag for IF: SDM 3B 21.3. */
+/* In virtual-8086 mode below IOPL 3, VME gives 16-bit PUSHF and POPF VIF for IF: SDM 3B 21.3. */
 enum vm86_flags { FLAGS_NORMAL, FLAGS_VME, FLAGS_GP };
 
 static enum vm86_flags vm86_flags(const struct cpu *c, const struct insn *in)

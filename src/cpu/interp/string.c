@@ -7,9 +7,9 @@
  * A repeated instruction alternates between two ways of making progress. The bulk way
  * takes a run of elements that lies within one page on each side, whose pages the TLB
  * already maps for direct access, and gives it to the host's own repeated instruction:
- * direction, overlap and the stopping rule of REPE/REPNE are then exact by construction. The single way does
- * one element through the slow paths; it takes page crossings, MMIO, code pages and TLB
- * misses (after which the bulk way goes on), and every element of the legacy modes.
+ * direction, overlap and the stopping rule of REPE/REPNE are then exact by construction. The
+ * single way does one element through the slow paths; it takes page crossings, MMIO, code
+ * pages and TLB misses (after which the bulk way goes on), and every element of the legacy modes.
  *
  * Registers are committed after each step, so a fault leaves them at the failing
  * element. An invocation does a bounded number of steps, then returns OP_AGAIN.
@@ -17,7 +17,7 @@
 
 #include "cpu/interp/alu.h"
 
-#define BUDGET 256    /* single steps an invocation may take … */
+#define BUDGET    256 /* single steps an invocation may take … */
 #define BULK_COST 16  /* … and what a bulk step counts */
 
 /* Index registers and the count, by the address size. */
@@ -43,8 +43,8 @@ static ALWAYS_INLINE u64 stride(const struct cpu *c, unsigned size)
 }
 
 /* Linear address of the element at rSI (in the source segment) or rDI (in ES). */
-static ALWAYS_INLINE int element(struct cpu *c, const struct insn *in, unsigned r, unsigned size, bool write,
-                                 u64 *lin)
+static ALWAYS_INLINE int element(struct cpu *c, const struct insn *in, unsigned r, unsigned size,
+                                 bool write, u64 *lin)
 {
     u64 ea = areg(c, in, r);
 
@@ -56,7 +56,8 @@ static ALWAYS_INLINE int element(struct cpu *c, const struct insn *in, unsigned 
 
 /* One element, without the count. Results as of a store; registers move on success. */
 #define SINGLE(bits)                                                                               \
-    static ALWAYS_INLINE int load##bits(struct cpu *c, const struct insn *in, unsigned r, u##bits *v) \
+    static ALWAYS_INLINE int load##bits(struct cpu *c, const struct insn *in, unsigned r,          \
+                                        u##bits *v)                                                \
     {                                                                                              \
         u64 lin;                                                                                   \
         int rc = element(c, in, r, bits / 8, false, &lin);                                         \
@@ -135,8 +136,8 @@ struct run {
 };
 
 /*
- * The host's own instruction does the run. DF is the ABI's business: it goes back to 0 at
- * once. (out): what else the instruction needs or gives.
+ * The host's own instruction does the run. The ABI wants DF clear, so it is set for the one
+ * instruction only.
  */
 #define HOST_REP(text, run, n)                                                                     \
     do {                                                                                           \
@@ -147,10 +148,13 @@ struct run {
                              : "a"((run)->acc)                                                     \
                              : "memory", "cc");                                                    \
         else                                                                                       \
-            __asm__ volatile(text : "+S"(si_), "+D"(di_), "+c"(n) : "a"((run)->acc) : "memory", "cc"); \
+            __asm__ volatile(text                                                                  \
+                             : "+S"(si_), "+D"(di_), "+c"(n)                                       \
+                             : "a"((run)->acc)                                                     \
+                             : "memory", "cc");                                                    \
     } while (0)
 
-/* CMPS and SCAS: flags out through the place that AX leaves (MOV and XCHG keep flags, CLD only DF). */
+/* CMPS and SCAS give flags; CLD changes none of those that are taken. */
 #define HOST_REP_CC(text, run, n)                                                                  \
     do {                                                                                           \
         void *si_ = (run)->src, *di_ = (run)->dst;                                                 \
@@ -214,7 +218,10 @@ struct string_op {
     bool src, dst, dst_written, compares;
 };
 
-#define SIZES(name) {name##8, name##16, name##32, name##64}
+#define SIZES(name)                                                                                \
+    {                                                                                              \
+        name##8, name##16, name##32, name##64                                                      \
+    }
 static const struct string_op string_ops[] = {
     {SIZES(movs), SIZES(bulk_movs), .src = true, .dst = true, .dst_written = true},
     {SIZES(stos), SIZES(bulk_stos), .dst = true, .dst_written = true},
@@ -227,7 +234,8 @@ static const struct string_op string_ops[] = {
  * How many of (n) elements from the one at rSI or rDI on, in the direction of DF, lie in its
  * page and before the address wraps. 0 when the first already crosses. 64-bit mode only.
  */
-static u64 run_length(const struct cpu *c, const struct insn *in, unsigned r, u64 n, unsigned size, u64 *lin)
+static u64 run_length(const struct cpu *c, const struct insn *in, unsigned r, u64 n, unsigned size,
+                      u64 *lin)
 {
     u64 ea = areg(c, in, r), max = ~0ull >> in->ea_shift, at, room, wrap;
 
@@ -247,7 +255,7 @@ static u64 run_length(const struct cpu *c, const struct insn *in, unsigned r, u6
     return room < n ? room : n;
 }
 
-/* Host address of the first element of a run of (n), or NULL when it is not all mapped for direct access. */
+/* Host address of the first element of a run of (n); NULL: not all mapped for direct access. */
 static u8 *run_peek(struct cpu *c, u64 lin, u64 n, unsigned size, bool write)
 {
     u64 low = c->rflags & RFLAGS_DF ? lin - (n - 1) * size : lin;
@@ -256,7 +264,7 @@ static u8 *run_peek(struct cpu *c, u64 lin, u64 n, unsigned size, bool write)
     return p ? p + (lin - low) : NULL;
 }
 
-/* Elements done in bulk, 0 when the single way must have the next one. Commits everything but rCX. */
+/* Elements done in bulk; 0: the single way must have the next one. Commits all but rCX. */
 static u64 bulk_step(struct cpu *c, const struct insn *in, const struct string_op *s, u64 count)
 {
     bulk_fn *bulk = s->bulk[size_index(in->size)];
@@ -336,11 +344,10 @@ static int lower_string(const struct decoded *d, struct insn *in, const void *ar
 
 #define ROWS(NAME, n)                                                                              \
     {ZYDIS_MNEMONIC_##NAME##B, lower_string, &string_ops[n]},                                      \
-    {ZYDIS_MNEMONIC_##NAME##W, lower_string, &string_ops[n]},                                      \
-    {ZYDIS_MNEMONIC_##NAME##D, lower_string, &string_ops[n]},                                      \
-    {ZYDIS_MNEMONIC_##NAME##Q, lower_string, &string_ops[n]},
+        {ZYDIS_MNEMONIC_##NAME##W, lower_string, &string_ops[n]},                                  \
+        {ZYDIS_MNEMONIC_##NAME##D, lower_string, &string_ops[n]},                                  \
+        {ZYDIS_MNEMONIC_##NAME##Q, lower_string, &string_ops[n]},
 
 const struct op_row ops_string[] = {
-    ROWS(MOVS, 0) ROWS(STOS, 1) ROWS(LODS, 2) ROWS(CMPS, 3) ROWS(SCAS, 4)
-    {0},
+    ROWS(MOVS, 0) ROWS(STOS, 1) ROWS(LODS, 2) ROWS(CMPS, 3) ROWS(SCAS, 4){0},
 };
