@@ -95,7 +95,7 @@ static void guest_free(struct guest *g)
 }
 
 /* Decode and lower one vector instruction. 0, -1: undecodable, -2: refused by vec_lower(). */
-static int guest_decode(const u8 *bytes, unsigned len, enum cpu_mode_size mode, struct decoded *d,
+static inline int guest_decode(const u8 *bytes, unsigned len, enum cpu_mode_size mode, struct decoded *d,
                         struct insn *in)
 {
     bool gp;

@@ -454,6 +454,8 @@ static bool run_case(const struct decoded *d, const struct insn *in)
         s.mxcsr = before.mxcsr;
     if (sig == SIGFPE && s.mxcsr & ~s.mxcsr >> 7 & 0x18) /* PE beside unmasked OE, UE: see frame.c */
         s.mxcsr = (s.mxcsr & ~0x20u) | (c->vec.x87.mxcsr & 0x20);
+    if (sig == SIGFPE && d->mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH && !(before.mxcsr & 0x800))
+        s.mxcsr = c->vec.x87.mxcsr;
     if (sig == SIGFPE && is_dot_product(d)) /* its steps are checked one after the other */
         s.mxcsr = c->vec.x87.mxcsr;
     what = compare(&s, c, !sig);

@@ -26,10 +26,7 @@ int op_vec_reg(struct cpu *c, const struct insn *in)
     return OP_NEXT;
 }
 
-/*
- * Find the operand: (*ret) is guest memory itself, or (buf) with a copy of it. An operand that
- * MXCSR.MM lets be unaligned goes through (buf) too, because the host might not allow it.
- */
+/* Find the operand: (*ret) is guest memory itself, or (buf) with a copy of it. */
 static int operand_load(struct cpu *c, const struct insn *in, const struct vec_stub *s, u8 *buf, void **ret)
 {
     u64 lin;
@@ -41,7 +38,7 @@ static int operand_load(struct cpu *c, const struct insn *in, const struct vec_s
     if (unlikely(rc))
         return rc;
     *ret = mmu_peek(c, lin, s->mem_size, false);
-    if (likely(*ret && !(lin & (s->mem_align - 1u))))
+    if (likely(*ret))
         return OP_NEXT;
     *ret = buf;
     return mmu_load(c, lin, buf, s->mem_size, insn_acc(in));
@@ -79,7 +76,7 @@ int op_vec_store(struct cpu *c, const struct insn *in)
     if (unlikely(rc))
         return rc;
     mem = mmu_peek(c, lin, s->mem_size, true);
-    if (likely(mem && !(lin & (s->mem_align - 1u)))) {
+    if (likely(mem)) {
         s->code(c, mem, NULL, in->x[0]);
         return OP_NEXT;
     }

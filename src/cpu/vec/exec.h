@@ -8,7 +8,6 @@
 #define MXCSR_FLAGS 0x3fu
 #define MXCSR_MASKS 0x1f80u
 #define MXCSR_FTZ BIT(15)
-#define MXCSR_MM BIT(17)
 
 #define FSW_ES BIT(7)
 #define FSW_B BIT(15)
@@ -47,7 +46,7 @@ static inline int vec_lin(struct cpu *c, const struct insn *in, const struct vec
 {
     int rc = insn_lin(c, in, len, write, lin);
 
-    if (rc == OP_NEXT && unlikely(*lin & (s->mem_align - 1u)) && !(c->vec.x87.mxcsr & MXCSR_MM))
+    if (rc == OP_NEXT && unlikely(*lin & (s->mem_align - 1u)))
         return cpu_raise_gp(c);
     return rc;
 }

@@ -18,7 +18,7 @@ static int move_lin(struct cpu *c, const struct insn *in, unsigned size, bool wr
 
     if (rc == OP_NEXT)
         rc = insn_lin(c, in, size, write, lin);
-    if (rc == OP_NEXT && unlikely(*lin & in->x[2]) && !(c->vec.x87.mxcsr & MXCSR_MM))
+    if (rc == OP_NEXT && unlikely(*lin & in->x[2]))
         return cpu_raise_gp(c);
     return rc;
 }
