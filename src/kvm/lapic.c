@@ -10,6 +10,8 @@
 #define VERSION_VALUE 0x00050014u
 #define LVT_COUNT 6
 
+#define CPUID_APIC (1u << 9) /* leaf 1, EDX */
+
 int lapic_create(struct lapic **ret, struct irqchip *chip, struct cpu *c, u32 id, bool bsp,
                  void (*kick)(void *arg), void *arg)
 {
@@ -304,6 +306,14 @@ static unsigned cpuid_maxphyaddr(const struct cpu *c)
     return 36;
 }
 
+/* CPUID.1:EDX.APIC shows the global enable (SDM 3A 11.4.3). */
+static void cpuid_apic_set(struct cpu *c, bool on)
+{
+    for (unsigned i = 0; i < c->cpuid_count; i++)
+        if (c->cpuid[i].leaf == 1)
+            c->cpuid[i].edx = on ? c->cpuid[i].edx | CPUID_APIC : c->cpuid[i].edx & ~CPUID_APIC;
+}
+
 u64 lapic_base_get(const struct lapic *l)
 {
     return atomic_load(&l->base);
@@ -335,6 +345,8 @@ int lapic_base_write(struct lapic *l, u64 val, bool host)
     if (!transition_ok(old, val, host))
         return -EINVAL;
     atomic_store(&l->base, val);
+    if (change & APIC_BASE_ENABLE)
+        cpuid_apic_set(l->cpu, val & APIC_BASE_ENABLE);
     if ((change & APIC_BASE_ENABLE) && !host) {
         /* Off and on again is a reset (SDM 3A 11.4.3); INTR changes hands. */
         lapic_timer_stop(l);

@@ -53,8 +53,10 @@ static s64 send_ipi(const struct hypercall *h)
 
     if (!h->l)
         return -KVM_ENOSYS;
-    if ((icr & ICR_DEST_OR_SHORTHAND) || first >= APIC_ID_MAX)
+    if (icr & ICR_DEST_OR_SHORTHAND)
         return -KVM_EINVAL;
+    if (first >= APIC_ID_MAX)
+        return 0; /* nobody there */
     return send_bits(h, h->arg[0], first, icr) +
            send_bits(h, h->arg[1], first + (h->wide ? 64 : 32), icr);
 }

@@ -196,7 +196,7 @@ static void hypercalls(void)
     is_u64(call(&f, KVM_HC_SEND_IPI, ~0ull, ~0ull, 0, 0x53), 4, "absent IDs are skipped");
     who_got(&f, 0x53);
     is_u64(call(&f, KVM_HC_SEND_IPI, 1, 0, 0, 0x80053), (u64)-KVM_EINVAL, "shorthand in the ICR");
-    is_u64(call(&f, KVM_HC_SEND_IPI, 1, 0, ~0ull, 0x53), (u64)-KVM_EINVAL, "offset beyond all IDs");
+    is_u64(call(&f, KVM_HC_SEND_IPI, 1, 0, ~0ull, 0x53), 0, "offset beyond all IDs");
     kicks = atomic_load(&f.v[2]->kicks);
     is_u64(call(&f, KVM_HC_KICK_CPU, 0, 2, 0, 0), 0, "KICK_CPU");
     ok(atomic_load(&f.v[2]->kicks) == kicks + 1, "kicks");

@@ -129,7 +129,9 @@ static void apic_base(void)
     is_u64((u32)wrmsr(&f, 0, 0x1b, 0xfee00d00), (u32)-EINVAL, "off to x2APIC: #GP");
     is_u64((u32)wrmsr(&f, 0, 0x1b, 0xfee00500), (u32)-EINVAL, "x2APIC without enable: #GP");
     is_u64(msi(&f, 0, false, 0x40), 0, "off: takes nothing");
+    is_u64(f.v[0]->cpuid[0].edx >> 9 & 1, 0, "off: not in CPUID");
     is_u64(wrmsr(&f, 0, 0x1b, 0xfee00900), 0, "off to xAPIC");
+    is_u64(f.v[0]->cpuid[0].edx >> 9 & 1, 1, "in CPUID again");
     is_u64(rd(&f, 0, 0xf0), 0xff, "which is a reset");
     is_u64((u32)wrmsr(&f, 0, 0x1b, 0xfee00902), (u32)-EINVAL, "reserved bit: #GP");
     is_u64((u32)wrmsr(&f, 0, 0x1b, 0xfee00900 | BIT(46)), (u32)-EINVAL, "beyond MAXPHYADDR: #GP");
