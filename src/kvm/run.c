@@ -25,6 +25,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum { RUN_EXIT = 0, RUN_ON = 1 };
@@ -70,6 +71,16 @@ static struct timespec until(u64 deadline_ns)
     return (struct timespec){.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
 }
 
+/* A sleep may end as late as the thread's timer slack says, 50 us by default: too late for a guest's timer. */
+static void sleep_precisely(void)
+{
+    static _Thread_local bool done;
+
+    if (!done)
+        prctl(PR_SET_TIMERSLACK, 1);
+    done = true;
+}
+
 /* Wait for a kick, the LAPIC's timer or a signal. RUN_ON or -EINTR. */
 static int sleep_once(struct kvm_vcpu *v, u64 *deadline)
 {
@@ -98,6 +109,7 @@ static int sleep_until_event(struct kvm_vcpu *v)
     int rc = RUN_ON;
 
     v->stats.halt_exits++;
+    sleep_precisely();
     atomic_store(&v->sleeping, true);
     deadline = lapic_sleep_begin(v->lapic);
     while (!can_wake(v)) {
