@@ -82,6 +82,8 @@ KVM_ROW_VCPU(KVM_KVMCLOCK_CTRL, NONE, char, kvm_vcpu_kvmclock_ctrl, KVM_CAP_KVMC
     "Tell the guest's watchdog that the VM was stopped. EINVAL when it has no kvmclock.")
 KVM_ROW_VCPU(KVM_TPR_ACCESS_REPORTING, INOUT, struct kvm_tpr_access_ctl, kvm_vcpu_tpr_access_reporting, KVM_CAP_IRQCHIP,
     "Accepted; TPR accesses never trap here, so none is reported. EINVAL without irqchip.")
+KVM_ROW_VCPU(KVM_SET_VAPIC_ADDR, IN, struct kvm_vapic_addr, kvm_vcpu_set_vapic_addr, KVM_CAP_IRQCHIP,
+    "Accepted; guests whose TPR accesses are not patched need no TPR page. EINVAL without irqchip.")
 KVM_ROW_VCPU(KVM_X86_SETUP_MCE, IN, __u64, kvm_vcpu_setup_mce, KVM_CAP_MCE,
     "Set MCG_CAP and open the banks.")
 KVM_ROW_VCPU(KVM_X86_SET_MCE, IN, struct kvm_x86_mce, kvm_vcpu_set_mce, KVM_CAP_MCE,

@@ -16,6 +16,8 @@
  * deadline. A tick that a mask swallowed has no EOI: unmasking starts afresh.
  */
 
+#define MODE_NEVER_SET 0xff /* in saved state: no count was ever loaded */
+
 /* struct kvm_pit_channel_state's read_state, write_state, count_latched. */
 enum { STATE_NONE, STATE_LSB, STATE_MSB, STATE_WORD0, STATE_WORD1 };
 
@@ -407,8 +409,13 @@ void pit_init(struct irqchip *chip, u32 flags)
 void pit_state_get(struct irqchip *chip, struct kvm_pit_state2 *s)
 {
     *s = (struct kvm_pit_state2){ .flags = chip->pit.flags };
-    for (unsigned n = 0; n < 3; n++)
+    for (unsigned n = 0; n < 3; n++) {
         s->channels[n] = chip->pit.ch[n];
+        if (!s->channels[n].count) { /* as KVM has it after reset; user space divides by the count */
+            s->channels[n].mode = MODE_NEVER_SET;
+            s->channels[n].count = 0x10000;
+        }
+    }
     if (chip->pit.speaker_on)
         s->flags |= KVM_PIT_FLAGS_SPEAKER_DATA_ON;
 }
@@ -421,6 +428,8 @@ void pit_state_set(struct irqchip *chip, const struct kvm_pit_state2 *s)
         struct kvm_pit_channel_state *ch = &pit->ch[n];
 
         *ch = s->channels[n];
+        if (ch->mode == MODE_NEVER_SET)
+            ch->count = 0;
         ch->mode = ch->mode & 7;
         ch->mode = ch->mode > 5 ? ch->mode - 4 : ch->mode;
         ch->count = ch->count > 0x10000 ? 0x10000 : ch->count;

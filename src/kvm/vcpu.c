@@ -150,6 +150,11 @@ int kvm_vcpu_tpr_access_reporting(struct kvm_vcpu *v, void *arg, unsigned long r
     return 0;
 }
 
+int kvm_vcpu_set_vapic_addr(struct kvm_vcpu *v, void *arg, unsigned long raw)
+{
+    return v->lapic ? 0 : -EINVAL;
+}
+
 /* --- MP state --- */
 
 int kvm_vcpu_get_mp_state(struct kvm_vcpu *v, void *arg, unsigned long raw)
