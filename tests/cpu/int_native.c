@@ -571,7 +571,11 @@ static bool needs_met(const char *needs)
         return __builtin_cpu_supports("sse4.2");
     if (!strcmp(needs, "bmi2"))
         return __builtin_cpu_supports("bmi2");
-    return __builtin_cpu_supports("bmi") && __builtin_cpu_supports("lzcnt");
+    if (!strcmp(needs, "lzcnt")) {
+        __cpuid(0x80000001, a, b, cx, d);
+        return cx & BIT(5);
+    }
+    return __builtin_cpu_supports("bmi");
 }
 
 int main(void)
