@@ -49,8 +49,8 @@ static int apply(const struct cli_option *o, const char *value, void *opaque)
     if (why)
         cli_error("--%s %s: %s", o->name, value ? value : "", why);
     else
-        cli_error("--%s %s: not possible (accepted: --%s %s)", o->name, value ? value : "", o->name,
-                  o->form ? o->form : "");
+        cli_error("--%s %s: not possible (accepted: --%s %s: %s)", o->name, value ? value : "",
+                  o->name, o->form ? o->form : "", o->help);
     return -EINVAL;
 }
 

@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define TAIL_LINES 12
+
 /* The init program, from guest/meson.build. */
 extern const u8 guest_init[], guest_init_end[];
 
@@ -279,20 +281,34 @@ static int add_devices(struct run *r, struct virtio_device *console)
 
 /* --- running, and how it ended --- */
 
-/* The last lines of the console, where a panic says why. */
-static void print_tail(const struct run *r)
+/*
+ * What the console said about the end, if it is not on the screen already: a panic or init's
+ * complaint with what follows, or just the last lines when nothing ended the guest in order.
+ */
+static void print_tail(const struct run *r, bool orderly)
 {
-    const char *p = r->serial.tail, *end = p + r->serial.tail_len, *from = end;
+    const char *p = r->serial.tail, *end = p + r->serial.tail_len, *from, *at;
+    int lines = 0;
 
     if (r->serial.fd == STDERR_FILENO || r->serial.fd == STDOUT_FILENO)
         return;
-    for (int lines = 0; from > p; from--)
-        if (from[-1] == '\n' && ++lines > 12)
-            break;
-    for (; from < end; from++)
+    from = memmem(p, r->serial.tail_len, "Kernel panic", 12);
+    at = memmem(p, r->serial.tail_len, "uvirt init:", 11);
+    if (at && (!from || at < from))
+        from = at;
+    if (!from && orderly)
+        return;
+    if (!from) {
+        for (from = end; from > p; from--)
+            if (from[-1] == '\n' && ++lines > TAIL_LINES)
+                break;
+    }
+    for (lines = 0; from < end && lines < TAIL_LINES; from++) {
         if (*from != '\r')
             fputc(*from, stderr);
-    if (end > p && end[-1] != '\n')
+        lines += *from == '\n';
+    }
+    if (from == end && end > p && end[-1] != '\n')
         fputc('\n', stderr);
 }
 
@@ -303,7 +319,7 @@ static int guest_ended(struct run *r)
 
     if (!r->o.command && (end == VM_POWERED_OFF || end == VM_RESET))
         return 0;
-    print_tail(r);
+    print_tail(r, end == VM_POWERED_OFF || end == VM_RESET);
     switch (end) {
     case VM_POWERED_OFF:
         return cli_error("the guest powered off before %s ended", r->o.command[0]);

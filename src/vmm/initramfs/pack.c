@@ -312,7 +312,8 @@ static int add_config(struct pack *p)
 {
     const struct pack_config *cfg = p->cfg;
     struct blob b = {0};
-    int rc = put(&b, "exec", cfg->command);
+    /* A script sees the path that was executed as its $0: it must be the user's own word. */
+    int rc = put(&b, "exec", strchr(cfg->argv[0], '/') ? cfg->argv[0] : cfg->command);
 
     if (rc == 0)
         rc = put(&b, "cwd", cfg->cwd);
