@@ -327,7 +327,8 @@ struct cpu {
 
     struct cpu_event exc;      /* an exception on its way to the IDT */
     struct cpu_event reinject; /* an event that delivery began and an exit cut short */
-    bool nmi_blocked, nmi_pending;
+    bool nmi_blocked;
+    u8 nmi_pending;   /* 0, 1, or 2 when one came before another was taken */
     bool halted;      /* HLT executed, nothing woke it yet */
     u8 exit;          /* enum cpu_exit_reason, valid when cpu_run() has returned */
     u32 exit_vector;  /* CPU_EXIT_DEBUG: EXC_DB or EXC_BP */
@@ -380,6 +381,16 @@ void cpu_sipi(struct cpu *c, u8 vector);
 static inline void cpu_request(struct cpu *c, u32 bits)
 {
     atomic_fetch_or_explicit(&c->request, bits, memory_order_release);
+}
+
+/* (n) NMIs have come: two can be pending, one of them while NMIs are blocked. vCPU's thread. */
+static inline void cpu_nmi(struct cpu *c, unsigned n)
+{
+    unsigned room = c->nmi_blocked ? 1 : 2, pending = c->nmi_pending + n;
+
+    c->nmi_pending = (u8)(pending < room ? pending : room);
+    if (c->nmi_pending)
+        cpu_request(c, CPU_REQ_NMI);
 }
 
 /* RFLAGS as the guest sees it, and its inverse. Setting does not check IOPL or IF rights. */

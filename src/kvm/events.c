@@ -134,7 +134,7 @@ int kvm_events_set(struct kvm_vcpu *v, const struct kvm_vcpu_events *in)
         c->inhibit = (e.interrupt.shadow & KVM_X86_SHADOW_INT_STI ? CPU_INHIBIT_STI : 0) |
                      (e.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? CPU_INHIBIT_MOV_SS : 0);
     if (e.flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
-        c->nmi_pending = e.nmi.pending;
+        c->nmi_pending = e.nmi.pending < 2 ? e.nmi.pending : 2;
         atomic_fetch_and(&c->request, ~(u32)CPU_REQ_NMI);
     }
     c->nmi_blocked = e.nmi.masked;
@@ -174,7 +174,7 @@ int kvm_vcpu_interrupt(struct kvm_vcpu *v, void *arg, unsigned long raw)
 
 int kvm_vcpu_nmi(struct kvm_vcpu *v, void *arg, unsigned long raw)
 {
-    v->cpu->nmi_pending = true;
+    cpu_nmi(v->cpu, 1);
     return 0;
 }
 

@@ -168,14 +168,15 @@ u8 lapic_cr8_read(struct lapic *l);
 void lapic_cr8_write(struct lapic *l, u8 tpr);
 
 /*
- * Events that are not vectors. Setting one does cpu_request(CPU_REQ_EXIT) and kick. NMI: set
- * c->nmi_pending. INIT: cpu_reset(init), lapic_reset(init), mp_state = INIT_RECEIVED (BSP:
+ * Events that are not vectors. Setting one does cpu_request(CPU_REQ_EXIT) and kick. NMI:
+ * cpu_nmi(). INIT: cpu_reset(init), lapic_reset(init), mp_state = INIT_RECEIVED (BSP:
  * RUNNABLE). SIPI: if INIT_RECEIVED, cpu_sipi(vector), RUNNABLE; else drop it. Handle in this order: INIT, SIPI, NMI, SMI.
  */
 #define LAPIC_EVENT_INIT BIT(0)
 #define LAPIC_EVENT_SIPI BIT(1)
 #define LAPIC_EVENT_NMI BIT(2)
 #define LAPIC_EVENT_SMI BIT(3)
+#define LAPIC_EVENT_NMI2 BIT(4) /* beside NMI: two have come */
 
 bool lapic_events_pending(struct lapic *l);
 /* Take all events; (sipi_vector) is written when SIPI is among them. vCPU's thread. */

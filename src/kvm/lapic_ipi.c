@@ -46,7 +46,13 @@ static bool accept_vector(struct lapic *l, const struct apic_msg *m, bool *merge
 
 static void event_set(struct lapic *l, u32 event, bool recheck)
 {
-    atomic_fetch_or(&l->events, event);
+    u32 old = atomic_load(&l->events), fresh;
+
+    do {
+        fresh = old | event;
+        if (old & event & LAPIC_EVENT_NMI)
+            fresh |= LAPIC_EVENT_NMI2;
+    } while (!atomic_compare_exchange_weak(&l->events, &old, fresh));
     lapic_notify(l, CPU_REQ_EXIT | (recheck ? CPU_REQ_RECHECK : 0));
 }
 

@@ -175,10 +175,8 @@ void kvm_vcpu_accept_events(struct kvm_vcpu *v)
         cpu_sipi(v->cpu, vector);
         v->mp_state = KVM_MP_STATE_RUNNABLE;
     }
-    if (events & LAPIC_EVENT_NMI) {
-        v->cpu->nmi_pending = true;
-        cpu_request(v->cpu, CPU_REQ_NMI);
-    }
+    if (events & LAPIC_EVENT_NMI)
+        cpu_nmi(v->cpu, events & LAPIC_EVENT_NMI2 ? 2 : 1);
 }
 
 /* --- exits --- */

@@ -161,6 +161,9 @@ static void events(void)
     icr(&f, 0, 0, 0xc4400);
     is_u64(lapic_events_take(L(&f, 0), &vector), 0, "NMI to all but self: not to self");
     is_u64(lapic_events_take(L(&f, 2), &vector), LAPIC_EVENT_NMI, "but to the others");
+    for (int i = 0; i < 3; i++)
+        icr(&f, 0, 2, 0x4400);
+    is_u64(lapic_events_take(L(&f, 2), &vector), LAPIC_EVENT_NMI | LAPIC_EVENT_NMI2, "two NMIs can wait");
     icr(&f, 0, 2, 0x200);
     is_u64(lapic_events_take(L(&f, 2), &vector), LAPIC_EVENT_SMI, "SMI");
     wrmsr(&f, 2, 0x1b, 0xfee00000);

@@ -54,7 +54,8 @@ static int take_interrupts(struct cpu *c, u32 req)
 
     if ((req & CPU_REQ_NMI || c->nmi_pending) && !c->nmi_blocked && !c->inhibit) {
         atomic_fetch_and(&c->request, ~(u32)CPU_REQ_NMI);
-        c->nmi_pending = false;
+        if (c->nmi_pending && --c->nmi_pending)
+            cpu_request(c, CPU_REQ_NMI);
         c->nmi_blocked = true;
         return deliver_vector(c, EXC_NMI, EVENT_NMI);
     }
