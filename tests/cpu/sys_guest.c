@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define RAM_SIZE (16u << 20)
 #define LOAD_AT 0x8000
 #define LOAD_MAX 0x60000
-#define RUNS_MAX 10000 /* of cpu_run(): a program that loops does not loop for ever */
+#define RUNS_MAX 10000 /* of cpu_run() */
+#define TIME_MAX 25    /* seconds: a program that loops does not loop for ever */
 
 enum { PORT_CONSOLE = 0xe9, PORT_INTR = 0xf0, PORT_NMI, PORT_IDENT, PORT_SHUTDOWN, PORT_EXIT, PORT_EXITING = 0xf6,
        PORT_SCRATCH = 0xf8 };
@@ -176,6 +178,14 @@ static int run(struct cpu *c)
     return 1;
 }
 
+static int set_model(struct cpu *c, const char *model)
+{
+    static struct cpu_cpuid_entry e[CPU_CPUID_MAX];
+    int n = cpu_cpuid_model(model, e, CPU_CPUID_MAX);
+
+    return n < 0 ? n : cpu_cpuid_set(c, e, (unsigned)n);
+}
+
 int main(int argc, char **argv)
 {
     struct cpu_world *world;
@@ -184,13 +194,19 @@ int main(int argc, char **argv)
     u8 *ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int rc;
 
-    if (argc != 2 || ram == MAP_FAILED || load(argv[1], ram)) {
-        printf("Bail out! usage: sys_guest PROGRAM\n");
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    alarm(TIME_MAX);
+    if (argc < 2 || argc > 3 || ram == MAP_FAILED || load(argv[1], ram)) {
+        printf("Bail out! usage: sys_guest PROGRAM [CPU-MODEL]\n");
         return 1;
     }
     if (mem_create(&mem) || mem_slot_set(mem, 0, 0, RAM_SIZE, ram, 0) || cpu_world_create(&world) ||
         cpu_create(&c, world, mem, &bus, NULL)) {
         printf("Bail out! no machine\n");
+        return 1;
+    }
+    if (argc == 3 && set_model(c, argv[2])) {
+        printf("Bail out! no such CPU model\n");
         return 1;
     }
     c->seg[SEG_CS].sel = 0;
