@@ -26,8 +26,7 @@ int op_vec_reg(struct cpu *c, const struct insn *in)
     return OP_NEXT;
 }
 
-/* Find the operand: (*ret) is guest memory itself, or (buf) with a copy of it. */
-static int operand_load(struct cpu *c, const struct insn *in, const struct vec_stub *s, u8 *buf, void **ret)
+int vec_operand_load(struct cpu *c, const struct insn *in, const struct vec_stub *s, u8 *buf, void **ret)
 {
     u64 lin;
     int rc = vec_check(c, in, s);
@@ -49,7 +48,7 @@ int op_vec_load(struct cpu *c, const struct insn *in)
     const struct vec_stub *s = insn_stub(in);
     _Alignas(64) u8 buf[64];
     void *mem;
-    int rc = operand_load(c, in, s, buf, &mem);
+    int rc = vec_operand_load(c, in, s, buf, &mem);
 
     if (unlikely(rc))
         return rc;
@@ -97,7 +96,7 @@ int op_vec_frame_load(struct cpu *c, const struct insn *in)
     const struct vec_stub *s = insn_stub(in);
     _Alignas(64) u8 buf[64];
     void *mem;
-    int rc = operand_load(c, in, s, buf, &mem);
+    int rc = vec_operand_load(c, in, s, buf, &mem);
 
     return unlikely(rc) ? rc : vec_run(c, in, s, mem);
 }

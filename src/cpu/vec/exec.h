@@ -65,6 +65,12 @@ typedef int vec_store_fn(struct cpu *c, const struct insn *in, u64 lin, const vo
 int vec_run_store(struct cpu *c, const struct insn *in, const struct vec_stub *s, u64 lin, void *mem,
                   vec_store_fn *store);
 
+/*
+ * Check that (s) may run and find its memory operand: (*ret) is guest memory itself, or (buf),
+ * 64 bytes, with a copy of it. OP_NEXT or negative.
+ */
+int vec_operand_load(struct cpu *c, const struct insn *in, const struct vec_stub *s, u8 *buf, void **ret);
+
 /* Ops for stubs, by where the memory operand is. */
 op_fn op_vec_reg, op_vec_load, op_vec_store;                   /* without VEC_MXCSR, VEC_FX */
 op_fn op_vec_frame_reg, op_vec_frame_load, op_vec_frame_store; /* with */

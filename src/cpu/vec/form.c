@@ -221,7 +221,7 @@ static void describe_availability(const struct decoded *d, const struct vec_regs
 
 static bool uses_fx(const struct decoded *d)
 {
-    if (d->map == ZYDIS_OPCODE_MAP_DEFAULT || d->mnemonic == ZYDIS_MNEMONIC_EMMS)
+    if (d->map == ZYDIS_OPCODE_MAP_DEFAULT)
         return true;
     for (unsigned i = 0; i < d->nopnd; i++) {
         if (d->op[i].kind == OPND_MMX)

@@ -20,6 +20,7 @@
  */
 
 #include "cpu/vec/exec.h"
+#include "cpu/vec/x87.h"
 
 #define MX_PRE 0x07u /* IE, DE, ZE */
 #define MX_UE 0x10u
@@ -58,15 +59,6 @@ static void fx_in(const struct cpu *c, struct vec_frame *f)
     memcpy(x, &c->vec.x87, FX_X87_SIZE);
     x->mxcsr = MXCSR_MASKS;
     x->rsvd = 0;
-}
-
-/* FOP, FIP and FDP as the guest must see them; the host's would be addresses of ours. SDM 1 8.1.8. */
-static void x87_note_pointers(struct cpu *c, const struct insn *in)
-{
-    c->vec.x87.fop = (u16)(in->x[1] | (in->x[2] & 7) << 8);
-    c->vec.x87.fip = cpu_rip_trim(c, insn_rip(c, in));
-    if (in->x[2] & 0x80)
-        c->vec.x87.fdp = insn_ea(c, in);
 }
 
 static void fx_out(struct cpu *c, const struct insn *in, const struct vec_stub *s, const struct vec_frame *f)

@@ -6,6 +6,7 @@
 #include "cpu/vec/exec.h"
 #include "cpu/vec/host.h"
 #include "cpu/vec/x87.h"
+#include "cpu/vec/x87_fast.h"
 
 #include <Zydis/DecoderTypes.h>
 #include <errno.h>
@@ -32,6 +33,17 @@ static int op_vzeroall(struct cpu *c, const struct insn *in)
     return rc;
 }
 
+static int op_emms(struct cpu *c, const struct insn *in)
+{
+    int rc = vec_check(c, in, &vec_avail_mmx);
+
+    if (rc == OP_NEXT) {
+        x87_enter_mmx(&c->vec.x87);
+        c->vec.x87.ftw = 0;
+    }
+    return rc;
+}
+
 static const struct opnd *memory_operand(const struct decoded *d)
 {
     for (unsigned i = 0; i < d->nopnd; i++) {
@@ -46,6 +58,8 @@ static op_fn *stub_op(const struct decoded *d, const struct vec_stub *s)
     const struct opnd *m = memory_operand(d);
     bool frame = s->flags & (VEC_MXCSR | VEC_FX);
 
+    if (s->fast)
+        return !m ? op_fast_reg : m->write ? op_fast_store : op_fast_load;
     if (!m)
         return frame ? op_vec_frame_reg : op_vec_reg;
     switch (d->mnemonic) {
@@ -123,7 +137,7 @@ static bool uses_vector_registers(const struct decoded *d)
         if (d->op[i].kind == OPND_VEC || d->op[i].kind == OPND_MMX || d->op[i].kind == OPND_MASK)
             return true;
     }
-    return d->mnemonic == ZYDIS_MNEMONIC_EMMS || converts_to_gpr(d);
+    return converts_to_gpr(d);
 }
 
 int vec_lower(const struct decoded *d, struct insn *in)
@@ -143,6 +157,9 @@ int vec_lower(const struct decoded *d, struct insn *in)
         return 0;
     case ZYDIS_MNEMONIC_VZEROALL:
         in->op = op_vzeroall;
+        return 0;
+    case ZYDIS_MNEMONIC_EMMS:
+        in->op = op_emms;
         return 0;
     case ZYDIS_MNEMONIC_MASKMOVQ:
     case ZYDIS_MNEMONIC_MASKMOVDQU:

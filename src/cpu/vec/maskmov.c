@@ -45,13 +45,6 @@ static int op_maskmov_xmm(struct cpu *c, const struct insn *in)
     return rc ? rc : store_bytes(c, in, c->vec.zmm[in->x[0]], c->vec.zmm[in->x[1]], 16);
 }
 
-/* Entering MMX state: TOP becomes 0, which renames ST(i), and every register is valid. SDM 1 9.6.2. */
-static void enter_mmx(struct cpu_x87 *x)
-{
-    x87_set_fsw(x, x->fsw & (u16)~(7u << 11));
-    x->ftw = 0xff;
-}
-
 static int op_maskmov_mmx(struct cpu *c, const struct insn *in)
 {
     struct cpu_x87 *x = &c->vec.x87;
@@ -61,7 +54,7 @@ static int op_maskmov_mmx(struct cpu *c, const struct insn *in)
     if (rc == OP_NEXT)
         rc = store_bytes(c, in, x->st[(in->x[0] - top) & 7], x->st[(in->x[1] - top) & 7], 8);
     if (rc >= 0)
-        enter_mmx(x);
+        x87_enter_mmx(x);
     return rc;
 }
 

@@ -27,6 +27,7 @@
 #include "cpu/vec/codebuf.h"
 #include "cpu/vec/emit.h"
 #include "cpu/vec/host.h"
+#include "cpu/vec/x87_fast.h"
 
 #include <Zydis/DecoderTypes.h>
 #include <errno.h>
@@ -168,6 +169,19 @@ static struct vec_stub *find(u32 h, const u8 *key, unsigned len)
     return s;
 }
 
+/* The shortcut for x87 and MMX; without one (code) does. */
+static void add_fast(const struct decoded *d, struct vec_stub *s)
+{
+    u8 buf[VEC_STUB_MAX];
+    struct vec_regs r;
+    unsigned len;
+
+    vec_regs_of(d, &r);
+    len = x87_fast_build(d, &r, s, buf);
+    if (len)
+        s->fast = (x87_code *)codebuf_add(buf, len);
+}
+
 /* Make and link a stub. The caller holds (lock). NULL: no memory. */
 static struct vec_stub *make(const struct decoded *d, u32 h)
 {
@@ -181,6 +195,7 @@ static struct vec_stub *make(const struct decoded *d, u32 h)
         free(s);
         return NULL;
     }
+    add_fast(d, s);
     s->next = buckets[h];
     buckets[h] = s;
     return s;

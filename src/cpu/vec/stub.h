@@ -19,6 +19,19 @@ struct vec_frame {
  */
 typedef void vec_code(struct cpu *c, void *mem, struct vec_frame *f, u64 gpr);
 
+/* The same for x87 and MMX instructions in the usual case: x87_fast.c. */
+typedef u64 x87_code(struct cpu *c, void *mem, u64 scratch);
+
+/* What an x87 instruction does to the register stack. Register numbers are those before it. */
+struct x87_shape {
+    u8 need;  /* bit i: ST(i) must not be empty */
+    u8 write; /* bit i: ST(i), or MMX register i, is written (not the one pushed) */
+    u8 load;  /* ST(0) … that the stub loads */
+    u8 push, pop;
+    bool cond;   /* sets C0, C2 and C3 */
+    bool keep_c1; /* and most set C1 */
+};
+
 #define VEC_MXCSR BIT(0)  /* depends on MXCSR or sets flags in it */
 #define VEC_FX BIT(1)     /* uses x87 or MMX registers */
 #define VEC_SCALAR BIT(2) /* only bit 0 of the mask counts */
@@ -32,6 +45,8 @@ enum vec_masking { MASKING_NONE, MASKING_K, MASKING_SIGN /* of vector register (
 /* Everything that is the same for all insns of one form. Immutable once published; never freed. */
 struct vec_stub {
     vec_code *code;
+    x87_code *fast;          /* or NULL */
+    struct x87_shape shape;  /* of (fast) */
     struct vec_stub *next;   /* in its hash chain */
     u64 cr0_mask, cr0_want;  /* available when these hold … */
     u64 cr4_need, xcr0_need;

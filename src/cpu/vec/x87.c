@@ -47,6 +47,20 @@ void x87_set_fsw(struct cpu_x87 *x, u16 fsw)
         memcpy(x->st[(i + old - new) & 7], st[i], 16);
 }
 
+void x87_enter_mmx(struct cpu_x87 *x)
+{
+    x87_set_fsw(x, x->fsw & (u16)~(7u << 11));
+    x->ftw = 0xff;
+}
+
+void x87_note_pointers(struct cpu *c, const struct insn *in)
+{
+    c->vec.x87.fop = (u16)(in->x[1] | (in->x[2] & 7) << 8);
+    c->vec.x87.fip = cpu_rip_trim(c, insn_rip(c, in));
+    if (in->x[2] & 0x80)
+        c->vec.x87.fdp = insn_ea(c, in);
+}
+
 static void init(struct cpu *c)
 {
     c->vec.x87.fcw = FCW_INIT;
@@ -340,7 +354,7 @@ int x87_lower(const struct decoded *d, struct insn *in)
     case ZYDIS_MNEMONIC_FRSTOR:
         return lower_env(d, in, op_fldenv);
     default:
-        /* FOP's parts, and whether FDP changes: frame.c. */
+        /* For x87_note_pointers(). */
         in->x[1] = d->bytes[d->modrm_off];
         in->x[2] = (u8)((d->opcode & 7) | (mem ? 0x80 : 0));
         return lower_stub(d, in);

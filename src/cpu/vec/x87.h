@@ -16,5 +16,14 @@ int x87_lower(const struct decoded *d, struct insn *in);
  */
 void x87_set_fsw(struct cpu_x87 *x, u16 fsw);
 
+/* Entering MMX state: TOP becomes 0, which renames ST(i), and every register is valid. SDM 1 9.6.2. */
+void x87_enter_mmx(struct cpu_x87 *x);
+
+/*
+ * Set FOP, FIP and, with a memory operand, FDP, as a non-control instruction does; the host's
+ * would be addresses of ours. SDM 1 8.1.8. x[1] is ModRM, x[2] the opcode's low bits and 0x80 for memory.
+ */
+void x87_note_pointers(struct cpu *c, const struct insn *in);
+
 /* Unmasked exceptions pending in FSW: ES and B follow from flags and masks. Call after changing either. */
 void x87_update_summary(struct cpu *c);
