@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct {
@@ -241,7 +242,7 @@ int kvm_fd_close(int fd)
     pthread_mutex_lock(&table.lock);
     o = lookup_locked(fd, &stale);
     if (o) {
-        close(fd);
+        syscall(SYS_close, fd); /* close() may be what brought us here, in a program that we are preloaded into */
         evict_locked(fd);
         dup = o->fds ? -1 : find_dup_locked(o);
         if (dup >= 0 && !reserve_locked(dup)) {
