@@ -5,6 +5,7 @@
 #include "vec_guest.h"
 
 #include "cpu/mmu/access.h"
+#include "cpu/vec/codebuf.h"
 #include "cpu/vec/host.h"
 
 #include <Zydis/MetaInfo.h>
@@ -500,6 +501,40 @@ static void test_cache(void)
     ok(code_is_never_writable(), "no mapping of code is writable and executable");
 }
 
+/* With no room for another stub, instructions still run: from their bytes in memory. */
+static void test_no_room(void)
+{
+    const u8 code[] = {0x66, 0x0f, 0xfe, 0x18,        /* paddd xmm3, [rax] */
+                       0xd9, 0xff,                    /* fcos */
+                       0x66, 0x44, 0x0f, 0xd7, 0xd1}; /* pmovmskb r10d, xmm1 */
+    struct decoded d;
+    struct insn in;
+    u64 at = 0;
+
+    reset();
+    codebuf_limit(0);
+    memcpy(mem + 0x100, code, sizeof(code));
+    c->r[REG_IPBASE] = SCRATCH_LIN;
+    memcpy(mem, &(u32){40}, 4);
+    set_lane(3, 0, 2);
+    set_lane(1, 3, 0x80808080);
+    c->vec.x87.ftw = 0x01;
+    c->mode = MODE_64;
+    for (unsigned i = 0; i < 3; i++) {
+        bool gp;
+
+        decode_one(code + at, sizeof(code) - (unsigned)at, MODE_64, true, &d, &gp);
+        insn_from_decoded(&d, &in, 0x100 + (unsigned)at);
+        at += d.len;
+        is_u64(vec_lower(&d, &in), 0, "lowered without room for a stub");
+        is_u64(in.op(c, &in), OP_NEXT, "runs");
+    }
+    is_u64(lane(3, 0), 42, "paddd from memory");
+    is_u64(c->r[REG_R10], 0xf000, "pmovmskb to a general register");
+    is_u64(c->vec.x87.st[0][7], 0x80, "fcos of 0");
+    codebuf_limit(CODEBUF_MAX);
+}
+
 int main(void)
 {
     if (!ok(guest_create(&g, 3) == 0, "guest made"))
@@ -527,6 +562,7 @@ int main(void)
     test_legacy_segments();
     test_code_page();
     test_cache();
+    test_no_room();
     guest_free(&g);
     return tap_done();
 }

@@ -112,10 +112,10 @@ int native_init(void)
 {
     static const int signals[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE};
     struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
-    stack_t ss = {.ss_size = 1 << 17};
+    static u8 stack[1 << 17];
+    stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
 
-    ss.ss_sp = malloc(ss.ss_size);
-    if (!ss.ss_sp || sigaltstack(&ss, NULL))
+    if (sigaltstack(&ss, NULL))
         return -1;
     for (unsigned i = 0; i < ARRAY_SIZE(signals); i++)
         sigaction(signals[i], &sa, NULL);

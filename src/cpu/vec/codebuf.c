@@ -33,7 +33,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Protected by (lock). */
 static u8 *chunk_rw;
 static const u8 *chunk_rx;
-static size_t chunk_used, total;
+static size_t chunk_used, total, limit = CODEBUF_MAX;
 static pid_t chunk_owner;
 
 /* Map a fresh chunk. 0 or -1. */
@@ -42,8 +42,6 @@ static int chunk_grow(void)
     void *rw = MAP_FAILED, *rx = MAP_FAILED;
     int fd;
 
-    if (total + CODEBUF_CHUNK > CODEBUF_MAX)
-        return -1;
     fd = memfd_create("uvirt-code", MFD_CLOEXEC);
     if (fd < 0)
         return -1;
@@ -63,35 +61,60 @@ static int chunk_grow(void)
     chunk_rx = rx;
     chunk_used = 0;
     chunk_owner = getpid();
-    total += CODEBUF_CHUNK;
     return 0;
+}
+
+/* Take (len) bytes. The caller holds (lock). NULL: no memory. */
+static const void *take(size_t len, void **ret_rw)
+{
+    const void *rx;
+
+    if (!chunk_rw || chunk_owner != getpid() || chunk_used + len > CODEBUF_CHUNK) {
+        if (chunk_grow())
+            return NULL;
+    }
+    *ret_rw = chunk_rw + chunk_used;
+    rx = chunk_rx + chunk_used;
+    chunk_used += len;
+    total += len;
+    return rx;
 }
 
 const void *codebuf_slot(size_t len, void **ret_rw)
 {
-    const void *rx = NULL;
+    const void *rx;
 
     len = ALIGN_UP(len, (size_t)CODE_ALIGN);
     if (len > CODEBUF_CHUNK)
         return NULL;
     pthread_mutex_lock(&lock);
-    if ((chunk_rw && chunk_owner == getpid() && chunk_used + len <= CODEBUF_CHUNK) || chunk_grow() == 0) {
-        *ret_rw = chunk_rw + chunk_used;
-        rx = chunk_rx + chunk_used;
-        chunk_used += len;
-    }
+    rx = take(len, ret_rw);
     pthread_mutex_unlock(&lock);
     return rx;
 }
 
 const void *codebuf_add(const void *code, size_t len)
 {
+    size_t room = ALIGN_UP(len, (size_t)CODE_ALIGN);
+    const void *rx = NULL;
     void *rw;
-    const void *rx = codebuf_slot(len, &rw);
 
+    if (room > CODEBUF_CHUNK)
+        return NULL;
+    pthread_mutex_lock(&lock);
+    if (total + room <= limit)
+        rx = take(room, &rw);
+    pthread_mutex_unlock(&lock);
     if (rx)
         memcpy(rw, code, len);
     return rx;
+}
+
+void codebuf_limit(size_t bytes)
+{
+    pthread_mutex_lock(&lock);
+    limit = bytes;
+    pthread_mutex_unlock(&lock);
 }
 
 void codebuf_sync(void)

@@ -53,7 +53,7 @@ static const struct opnd *memory_operand(const struct decoded *d)
     return NULL;
 }
 
-static op_fn *stub_op(const struct decoded *d, const struct vec_stub *s)
+op_fn *lower_stub_op(const struct decoded *d, const struct vec_stub *s)
 {
     const struct opnd *m = memory_operand(d);
     bool frame = s->flags & (VEC_MXCSR | VEC_FX);
@@ -94,14 +94,16 @@ int lower_stub(const struct decoded *d, struct insn *in)
 
     if (m && (m->size == 0 || m->size > 64))
         return -ENOENT;
-    if (vec_stub_get(d, &s))
-        return -ENOENT;
     for (unsigned i = 0; i < d->nopnd; i++) {
         if (d->op[i].kind == OPND_GPR)
             in->x[0] = opnd_off(&d->op[i]);
     }
+    if (vec_stub_get(d, &s)) {
+        in->op = op_vec_uncached;
+        return 0;
+    }
     in->aux = (void *)s;
-    in->op = stub_op(d, s);
+    in->op = lower_stub_op(d, s);
     return 0;
 }
 

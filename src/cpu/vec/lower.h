@@ -2,10 +2,16 @@
 // Pieces of the lowering of vector instructions; vec_lower() itself is in cpu/decode/decode.h.
 #pragma once
 
-#include "cpu/decode/decode.h"
+#include "cpu/vec/stub.h"
 
 /* By the stub for (d)'s form, with the op that suits its memory operand. 0 or -ENOENT. lower.c. */
 int lower_stub(const struct decoded *d, struct insn *in);
+
+/* The op that runs (s), made for (d). lower.c. */
+op_fn *lower_stub_op(const struct decoded *d, const struct vec_stub *s);
+
+/* For insns that found no room for a stub: decodes again each time, into a stub of the thread's own. uncached.c. */
+op_fn op_vec_uncached;
 
 /* Plain moves, without a stub. 0, or -ENOENT when (d) is none of them. move.c. */
 int move_lower(const struct decoded *d, struct insn *in);
