@@ -29,6 +29,14 @@ UVIRT_PUBLIC void *uvirt_kvm_mmap(size_t len, int fd);
 /* Close one descriptor. What it stands for lives until the last reference goes, as in KVM. */
 UVIRT_PUBLIC int uvirt_kvm_close(int fd);
 
+/*
+ * arch_prctl()'s calls for guests: ARCH_GET_XCOMP_SUPP, ARCH_GET_XCOMP_GUEST_PERM,
+ * ARCH_REQ_XCOMP_GUEST_PERM (arg 18: tile data). Without the last, guests have no AMX; after
+ * the process's first vCPU it fails with EBUSY. Returns 0, or -1 with errno: EINVAL (no such
+ * component or option), EOPNOTSUPP (none that needs permission).
+ */
+UVIRT_PUBLIC int uvirt_kvm_arch_prctl(int option, unsigned long arg);
+
 #ifdef __cplusplus
 }
 #endif

@@ -15,6 +15,7 @@ struct cli_command {
 };
 
 int cmd_run(int argc, char **argv);
+int cmd_exec(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
 int cmd_cpuid(int argc, char **argv);
 int cmd_version(int argc, char **argv);

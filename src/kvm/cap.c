@@ -63,6 +63,7 @@ static const struct {
     {KVM_CAP_CHECK_EXTENSION_VM, 1},
     {KVM_CAP_DISABLE_QUIRKS, 1},
     {KVM_CAP_SPLIT_IRQCHIP, 1},
+    {KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1},
     {KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK},
     {KVM_CAP_IMMEDIATE_EXIT, 1},
     {KVM_CAP_SYNC_REGS, KVM_SYNC_VALID},
@@ -84,7 +85,7 @@ static const struct {
 /* max(4096, the standard image of what a guest may have): the size that KVM_GET_XSAVE2 needs at most. */
 static int xsave2_size(void)
 {
-    u32 size = xstate_size(cpu_xcr0_supported() & (kvm_xcomp_guest_perm() | ~XCR0_AMX), false);
+    u32 size = xstate_size(kvm_xcomp_guest_perm(), false);
 
     return size > sizeof(struct kvm_xsave) ? (int)size : (int)sizeof(struct kvm_xsave);
 }

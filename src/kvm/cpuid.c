@@ -38,6 +38,29 @@ static void add_platform_bits(struct cpu_cpuid_entry *e, int n)
     }
 }
 
+/* Components that the process may not give to guests vanish; returns how many entries stay. */
+static int drop_forbidden(struct cpu_cpuid_entry *e, int n)
+{
+    u64 xcr0 = kvm_xcomp_guest_perm();
+    int kept = 0;
+
+    for (int i = 0; i < n; i++) {
+        struct cpu_cpuid_entry *d = &e[i];
+
+        if (d->leaf == 0xd && d->index >= 2 && d->index < 64 && !(xcr0 & BIT(d->index)))
+            continue;
+        if (d->leaf == 0xd && d->index == 0) {
+            d->eax &= (u32)xcr0;
+            d->edx &= (u32)(xcr0 >> 32);
+            d->ebx = d->ecx = xstate_size(xcr0, false);
+        } else if (d->leaf == 0xd && d->index == 1) {
+            d->ebx = xstate_size(xcr0, true);
+        }
+        e[kept++] = *d;
+    }
+    return kept;
+}
+
 static int add_pv_leaves(struct cpu_cpuid_entry *e, int n)
 {
     e[n++] = (struct cpu_cpuid_entry){
@@ -53,6 +76,7 @@ static int supported(struct cpu_cpuid_entry *e)
 
     if (n < 0)
         return n;
+    n = drop_forbidden(e, n);
     add_platform_bits(e, n);
     return add_pv_leaves(e, n);
 }

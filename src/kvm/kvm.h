@@ -203,6 +203,9 @@ int kvm_cap_check(const struct kvm_vm *vm, unsigned long cap);
 /* The XCR0 bits that guests of this process may have. */
 u64 kvm_xcomp_guest_perm(void);
 
+/* The process has a vCPU: no more permissions. */
+void kvm_xcomp_freeze(void);
+
 /* --- host signals (signal.c) --- */
 
 /* Around KVM_RUN: block every signal that can wait, and afterwards let them through again. */

@@ -78,6 +78,7 @@ int kvm_vcpu_create(struct kvm_vm *vm, u32 id)
 
     if (!v)
         return -ENOMEM;
+    kvm_xcomp_freeze();
     kvm_object_init(&v->o, KVM_CLASS_VCPU, vcpu_closed);
     pthread_mutex_init(&v->mutex, NULL);
     v->vm = vm;

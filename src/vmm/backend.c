@@ -44,9 +44,18 @@ const struct kvm_backend kvm_backend_linux = {
     .close = close,
 };
 
+static int soft_open(void)
+{
+    int fd = uvirt_kvm_open();
+
+    if (fd >= 0)
+        uvirt_kvm_arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM, XFEATURE_XTILEDATA);
+    return fd;
+}
+
 const struct kvm_backend kvm_backend_soft = {
     .name = "soft",
-    .open = uvirt_kvm_open,
+    .open = soft_open,
     .ioctl = uvirt_kvm_ioctl,
     .mmap = uvirt_kvm_mmap,
     .munmap = munmap,

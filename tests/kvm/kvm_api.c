@@ -45,7 +45,7 @@ static void test_descriptors(void)
     kvm_close(copy);
     ok(kv(other, KVM_CREATE_VCPU, 1) >= 0, "a dup that no ioctl has seen keeps it too");
     kvm_close(other);
-    if (!on_host()) {
+    if (!by_device()) {
         other = open("/dev/null", O_RDONLY);
         fails(kv(other, KVM_GET_API_VERSION, 0), EBADF, "a descriptor that is not ours");
         fails(kvm_close(other), EBADF, "closing it is refused");

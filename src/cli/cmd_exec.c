@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+// uvirt exec: run a program of the host with the preload library, which gives it a /dev/kvm.
+#include "cli/cli.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LIBRARY "libuvirt-preload.so"
+
+static const char usage[] = "uvirt exec --kvm -- PROGRAM [ARG...]";
+
+static int set_kvm(void *opaque, const char *value, const char **why)
+{
+    *(bool *)opaque = true;
+    return 0;
+}
+
+static const struct cli_option options[] = {
+    {"kvm", NULL, "give PROGRAM the KVM API on the software CPU as /dev/kvm", set_kvm},
+    {0},
+};
+
+/* The library beside this program: in a build tree, or installed. 0 or -ENOENT. */
+static int find_library(char path[PATH_MAX])
+{
+    static const char *const places[] = {"../preload/" LIBRARY, "../lib/uvirt/" LIBRARY,
+                                         "../lib/x86_64-linux-gnu/uvirt/" LIBRARY};
+    char self[PATH_MAX], try[2 * PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+    if (n <= 0)
+        return -ENOENT;
+    self[n] = 0;
+    *strrchr(self, '/') = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+        snprintf(try, sizeof(try), "%s/%s", self, places[i]);
+        if (realpath(try, path))
+            return 0;
+    }
+    return -ENOENT;
+}
+
+/* PROGRAM as execvp() would find it. 0, -ENOENT or -EACCES. */
+static int find_program(const char *name, char path[PATH_MAX])
+{
+    const char *dirs = getenv("PATH"), *end;
+    int rc = -ENOENT;
+
+    if (strchr(name, '/')) {
+        snprintf(path, PATH_MAX, "%s", name);
+        return access(path, X_OK) ? -errno : 0;
+    }
+    for (dirs = dirs ? dirs : "/usr/bin:/bin"; *dirs; dirs = *end ? end + 1 : end) {
+        end = strchrnul(dirs, ':');
+        snprintf(path, PATH_MAX, "%.*s/%s", (int)(end - dirs), dirs, name);
+        if (!access(path, X_OK))
+            return 0;
+        if (errno == EACCES)
+            rc = -EACCES;
+    }
+    return rc;
+}
+
+/* An ELF file without PT_INTERP loads no library, so nothing can be put under it. */
+static bool is_static_elf(const char *path)
+{
+    Elf64_Phdr ph;
+    Elf64_Ehdr eh;
+    bool yes = false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return false;
+    if (pread(fd, &eh, sizeof(eh), 0) == sizeof(eh) && !memcmp(eh.e_ident, ELFMAG, SELFMAG) &&
+        eh.e_ident[EI_CLASS] == ELFCLASS64 && eh.e_phentsize == sizeof(ph)) {
+        yes = true;
+        for (unsigned i = 0; i < eh.e_phnum && yes; i++)
+            yes = pread(fd, &ph, sizeof(ph), (off_t)(eh.e_phoff + i * sizeof(ph))) == sizeof(ph) &&
+                  ph.p_type != PT_INTERP;
+    }
+    close(fd);
+    return yes;
+}
+
+static int preload(const char *library)
+{
+    const char *old = getenv("LD_PRELOAD");
+    char *value;
+    int rc;
+
+    if (asprintf(&value, "%s%s%s", library, old && *old ? ":" : "", old ? old : "") < 0)
+        return -ENOMEM;
+    rc = setenv("LD_PRELOAD", value, 1) ? -errno : 0;
+    free(value);
+    return rc;
+}
+
+int cmd_exec(int argc, char **argv)
+{
+    char library[PATH_MAX], program[PATH_MAX];
+    bool kvm = false;
+    int at = cli_parse(argc, argv, usage, options, &kvm), rc;
+
+    if (at < 0)
+        return EXIT_UVIRT_FAILED;
+    if (at < argc && !strcmp(argv[at], "--"))
+        at++;
+    if (!kvm)
+        return cli_error("exec: nothing to give to the program (accepted: --kvm)");
+    if (at >= argc)
+        return cli_error("exec: no PROGRAM (accepted: %s)", usage);
+    if (find_library(library))
+        return cli_error("exec: " LIBRARY " is not beside this program");
+    rc = find_program(argv[at], program);
+    if (rc) {
+        cli_error("%s: %s", argv[at], rc == -ENOENT ? "command not found" : strerror(-rc));
+        return rc == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+    }
+    if (is_static_elf(program)) {
+        cli_error("%s: it is statically linked (accepted: a program that loads shared libraries)",
+                  argv[at]);
+        return EXIT_CANNOT_RUN;
+    }
+    rc = preload(library);
+    if (rc)
+        return cli_error("exec: LD_PRELOAD: %s", strerror(-rc));
+    execv(program, argv + at);
+    cli_error("%s: %s", argv[at], strerror(errno));
+    return EXIT_CANNOT_RUN;
+}
