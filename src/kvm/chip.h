@@ -105,6 +105,7 @@ struct timers {
 struct irqchip {
     pthread_mutex_t lock;
     struct irq_time time;
+    u64 bus_ns;                /* per tick of an undivided LAPIC timer */
     bool split;                /* the IOAPIC and the PICs are user space's */
     bool x2apic_32bit_ids;     /* KVM_X2APIC_API_USE_32BIT_IDS */
     bool x2apic_no_broadcast;  /* KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */

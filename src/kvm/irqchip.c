@@ -40,6 +40,7 @@ int irqchip_create(struct irqchip **ret, const struct irq_time *time)
         return -ENOMEM;
     pthread_mutex_init(&chip->lock, NULL);
     time_init(&chip->time, time);
+    chip->bus_ns = 1;
     chip->irqfd_ids = TIMER_ID_IRQFD;
     atomic_store(&chip->pit.deadline, IRQ_DEADLINE_NONE);
     pic_init(chip);
@@ -90,6 +91,15 @@ int irqchip_split(struct irqchip *chip)
 {
     chip->split = true;
     return irqchip_routing_set(chip, NULL, 0, 0);
+}
+
+int irqchip_bus_cycle_ns(struct irqchip *chip, u64 ns)
+{
+    /* The longest run, of 2^32 ticks divided by 128, must stay a time. */
+    if (!ns || ns > INT64_MAX >> 39 || atomic_load(&chip->nr_lapics))
+        return -EINVAL;
+    chip->bus_ns = ns;
+    return 0;
 }
 
 int irqchip_x2apic_api(struct irqchip *chip, u64 flags)

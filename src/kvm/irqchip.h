@@ -95,6 +95,9 @@ int irqchip_split(struct irqchip *chip);
 /* KVM_ENABLE_CAP(KVM_CAP_X2APIC_API): (flags) = KVM_X2APIC_API_*. 0 or -EINVAL. */
 int irqchip_x2apic_api(struct irqchip *chip, u64 flags);
 
+/* KVM_CAP_X86_APIC_BUS_CYCLES_NS, before any vCPU: ns per tick of the undivided LAPIC timer, 1 at first. 0 or -EINVAL. */
+int irqchip_bus_cycle_ns(struct irqchip *chip, u64 ns);
+
 /*
  * KVM_IRQ_LINE: drive (gsi) to (level) through the routing table. Returns as KVM_IRQ_LINE_STATUS reports:
  * < 0 ignored (masked or no route), 0 coalesced with one still pending, > 0 delivered to that many.

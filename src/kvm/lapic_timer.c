@@ -6,8 +6,8 @@
  * Theory of operation
  *
  * Whatever the mode, an armed timer is (deadline) in CLOCK_MONOTONIC ns, under (lock). Nothing counts:
- * TMCCT is worked out from the deadline when it is read. The count's clock is 1 GHz, so that a
- * tick of the undivided timer is 1 ns.
+ * TMCCT is worked out from the deadline when it is read. The count's clock is 1 GHz unless
+ * KVM_CAP_X86_APIC_BUS_CYCLES_NS said otherwise.
  *
  *   disarmed --TMICT or TSC_DEADLINE written--> armed --deadline passes--> fired
  *   fired: one-shot and TSC -> disarmed; periodic -> armed, (deadline) += (period)
@@ -39,6 +39,12 @@ static unsigned divide_shift(const struct lapic *l)
     u32 tdcr = lapic_reg(l, APIC_TDCR);
 
     return (((tdcr & 3) | (tdcr >> 1 & 4)) + 1) & 7;
+}
+
+/* (count) ticks of the divided timer. */
+static u64 ticks_ns(const struct lapic *l, u32 count)
+{
+    return ((u64)count << divide_shift(l)) * l->chip->bus_ns;
 }
 
 static u32 timer_mode(const struct lapic *l)
@@ -92,7 +98,7 @@ void lapic_timer_stop(struct lapic *l)
 
 static u64 period_of(const struct lapic *l)
 {
-    u64 ns = (u64)lapic_reg(l, APIC_TMICT) << divide_shift(l);
+    u64 ns = ticks_ns(l, lapic_reg(l, APIC_TMICT));
 
     if (timer_mode(l) == APIC_TIMER_PERIODIC && ns && ns < MIN_PERIOD_NS)
         ns = MIN_PERIOD_NS;
@@ -108,7 +114,7 @@ void lapic_timer_start(struct lapic *l, u32 count)
         if (!l->period || !count)
             set_deadline(l, IRQ_DEADLINE_NONE);
         else
-            set_deadline(l, irqchip_now(l->chip) + ((u64)count << divide_shift(l)));
+            set_deadline(l, irqchip_now(l->chip) + ticks_ns(l, count));
     }
     pthread_mutex_unlock(&l->lock);
 }
@@ -157,7 +163,7 @@ u32 lapic_timer_count(struct lapic *l)
             left = l->period - (now - deadline) % l->period;
     }
     pthread_mutex_unlock(&l->lock);
-    left >>= divide_shift(l);
+    left /= l->chip->bus_ns << divide_shift(l);
     return left > UINT32_MAX ? UINT32_MAX : (u32)left;
 }
 

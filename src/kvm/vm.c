@@ -226,6 +226,8 @@ static int enable_locked(struct kvm_vm *vm, const struct kvm_enable_cap *c)
             return -EINVAL;
         vm->max_vcpu_id = (u32)arg;
         return 0;
+    case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+        return vm->irqchip ? irqchip_bus_cycle_ns(vm->irqchip, arg) : -ENXIO;
     case KVM_CAP_X2APIC_API:
         return vm->irqchip ? irqchip_x2apic_api(vm->irqchip, arg) : -EINVAL;
     case KVM_CAP_SPLIT_IRQCHIP:

@@ -40,6 +40,25 @@ static inline void fake_kick(void *arg)
     atomic_fetch_add(&((struct fake_cpu *)arg)->kicks, 1);
 }
 
+/* One more CPU, with the next APIC ID. */
+static inline void fake_cpu_add(struct fake *f)
+{
+    struct fake_cpu *v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
+    unsigned id = f->n++;
+
+    if (!v)
+        abort();
+    memset(v, 0, sizeof(*v));
+    f->v[id] = v;
+    v->cpuid[0] = (struct cpu_cpuid_entry){ .leaf = 1, .ecx = 1u << 21 };
+    v->cpuid[1] = (struct cpu_cpuid_entry){ .leaf = 0x80000008, .eax = 46 };
+    v->cpu.cpuid = v->cpuid;
+    v->cpu.cpuid_count = 2;
+    v->cpu.mode = MODE_64;
+    if (lapic_create(&v->lapic, f->chip, &v->cpu, id, id == 0, fake_kick, v))
+        abort();
+}
+
 /* (n) CPUs with APIC IDs from 0. */
 static inline void fake_init(struct fake *f, unsigned n)
 {
@@ -48,24 +67,10 @@ static inline void fake_init(struct fake *f, unsigned n)
     memset(f, 0, sizeof(*f));
     f->ns = 1000000000;
     f->khz = t.tsc_khz;
-    f->n = n;
     if (irqchip_create(&f->chip, &t))
         abort();
-    for (unsigned i = 0; i < n; i++) {
-        struct fake_cpu *v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
-
-        if (!v)
-            abort();
-        memset(v, 0, sizeof(*v));
-        f->v[i] = v;
-        v->cpuid[0] = (struct cpu_cpuid_entry){ .leaf = 1, .ecx = 1u << 21 };
-        v->cpuid[1] = (struct cpu_cpuid_entry){ .leaf = 0x80000008, .eax = 46 };
-        v->cpu.cpuid = v->cpuid;
-        v->cpu.cpuid_count = 2;
-        v->cpu.mode = MODE_64;
-        if (lapic_create(&v->lapic, f->chip, &v->cpu, i, i == 0, fake_kick, v))
-            abort();
-    }
+    while (f->n < n)
+        fake_cpu_add(f);
 }
 
 static inline void fake_fini(struct fake *f)

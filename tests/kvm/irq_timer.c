@@ -2,6 +2,7 @@
 // LAPIC timers: the three modes on a clock turned by hand, sleeping CPUs, and the service thread in real time.
 #include "irq_fake.h"
 
+#include <errno.h>
 #include <time.h>
 
 static bool fired(struct fake *f, unsigned i, u8 vector)
@@ -50,6 +51,31 @@ static void oneshot(void)
     wr(&f, 0, 0x380, 100);
     fake_pass(&f, 1000);
     ok(!fired(&f, 0, 0x40), "masked: runs out in silence");
+    fake_fini(&f);
+}
+
+static void bus_clock(void)
+{
+    struct fake f;
+
+    fake_init(&f, 0);
+    is_u64((u32)irqchip_bus_cycle_ns(f.chip, 0), (u32)-EINVAL, "no time");
+    is_u64((u32)irqchip_bus_cycle_ns(f.chip, BIT(25)), (u32)-EINVAL, "too long a time");
+    is_u64(irqchip_bus_cycle_ns(f.chip, 40), 0, "25 MHz");
+    fake_fini(&f);
+    fake_init(&f, 1);
+    is_u64((u32)irqchip_bus_cycle_ns(f.chip, 40), (u32)-EINVAL, "too late: there is a vCPU");
+    fake_fini(&f);
+    fake_init(&f, 0);
+    irqchip_bus_cycle_ns(f.chip, 40);
+    fake_cpu_add(&f);
+    software_enable(&f, 0);
+    wr(&f, 0, 0x320, 0x40);
+    wr(&f, 0, 0x3e0, 0x0);
+    wr(&f, 0, 0x380, 1000);
+    is_u64(lapic_next_deadline_ns(L(&f, 0)), f.ns + 80000, "1000 ticks of 25 MHz by 2");
+    f.ns += 20000;
+    is_u64(rd(&f, 0, 0x390), 750, "current count");
     fake_fini(&f);
 }
 
@@ -245,6 +271,7 @@ static void frequency(void)
 int main(void)
 {
     oneshot();
+    bus_clock();
     periodic();
     tsc_deadline();
     sleeping();
