@@ -69,14 +69,18 @@ static int take_interrupts(struct cpu *c, u32 req)
     return deliver_vector(c, (u8)vector, EVENT_INTR);
 }
 
-/* Everything in c->request. OP_NEXT, or OP_EXIT with c->exit. */
-static int service(struct cpu *c)
+/*
+ * What others did to memory and its slots. Must come between getting inside the world and the next
+ * access to guest memory: until then the TLB may point to host memory that is gone.
+ */
+static void service_memory(struct cpu *c)
 {
     u32 req = atomic_load_explicit(&c->request, memory_order_acquire);
-    int rc;
 
-    if (req & CPU_REQ_EXCLUSIVE)
+    if (req & CPU_REQ_EXCLUSIVE) {
         cpu_world_pause(c);
+        req = atomic_load_explicit(&c->request, memory_order_acquire); /* slots may have changed meanwhile */
+    }
     if (req & CPU_REQ_SLOTS) {
         atomic_fetch_and(&c->request, ~(u32)(CPU_REQ_SLOTS | CPU_REQ_FLUSH));
         tlb_flush(c);
@@ -90,6 +94,16 @@ static int service(struct cpu *c)
         atomic_fetch_and(&c->request, ~(u32)CPU_REQ_RECHECK);
         c->recheck_epoch++;
     }
+}
+
+/* Everything in c->request. OP_NEXT, or OP_EXIT with c->exit. */
+static int service(struct cpu *c)
+{
+    u32 req;
+    int rc;
+
+    service_memory(c);
+    req = atomic_load_explicit(&c->request, memory_order_acquire);
     if (req & (CPU_REQ_EXIT | CPU_REQ_INIT | CPU_REQ_SMI)) {
         c->exit = CPU_EXIT_INTR;
         return OP_EXIT;
@@ -344,6 +358,7 @@ int cpu_run(struct cpu *c)
         c->halted = false;
         cpu_request(c, CPU_REQ_INTR);
     }
+    service_memory(c);
     if (deliver_pending(c) == OP_NEXT)
         run_loop(c);
 leave:
@@ -355,6 +370,7 @@ int cpu_step(struct cpu *c)
 {
     c->exit = CPU_EXIT_NONE;
     cpu_world_enter(c);
+    service_memory(c);
     if (deliver_pending(c) == OP_NEXT)
         step(c);
     cpu_world_leave(c);
