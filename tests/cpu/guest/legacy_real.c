@@ -40,6 +40,10 @@ static void test_interrupts(void)
     __asm__ volatile("cli");
     REVENT(0, "#DE", "xorl %%edx, %%edx\nxorl %%ecx, %%ecx\n.globl at_div\nat_div: divl %%ecx");
     note(real_last[1], (u32)at_div, "IP of the instruction");
+    __asm__ volatile("movl $9f, real_resume\nmovl %%esp, %%esi\nmovw $2, %%sp\nint $0x56\n9: movl %%esi, %%esp"
+                     : : : "esi", "memory", "cc");
+    *(volatile u32 *)0 = (u32)real_stubs; /* the frame began in the IVT */
+    note(real_last[0] << 16 | (real_last[4] & 0xffff), 0x560002, "a frame that wraps around the stack's end");
     REVENT(6, "#UD", "ud2");
     REVENT(3, "INT3", "int3");
     REVENT(4, "INTO with OF", "movb $0x7f, %%al\naddb $1, %%al\ninto");

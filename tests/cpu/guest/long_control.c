@@ -64,8 +64,71 @@ static void test_msr(void)
     is(rdmsr(0x10) >> 32, 6, "moves the TSC");
 }
 
+static void test_xcr0(void)
+{
+    write_cr4(read_cr4() | 1 << 18);
+    WORKS("XGETBV", "xorl %%ecx, %%ecx\nxgetbv\nmovq %%rax, sys_state(%%rip)");
+    is(sys_state[0] & 1, 1, "XCR0 has bit 0");
+    WORKS("XSETBV", "xorl %%ecx, %%ecx\nxgetbv\nxsetbv");
+    FAULTS(13, 0, "XSETBV without x87: #GP(0)", "xorl %%ecx, %%ecx\nxorl %%eax, %%eax\nxorl %%edx, %%edx\nxsetbv");
+    FAULTS(13, 0, "XSETBV of XCR1: #GP(0)", "movl $1, %%ecx\nmovl $1, %%eax\nxorl %%edx, %%edx\nxsetbv");
+    FAULTS(13, 0, "XGETBV of XCR2: #GP(0)", "movl $2, %%ecx\nxgetbv");
+    WORKS("XGETBV of XCR1", "movl $1, %%ecx\nxgetbv");
+    write_cr4(read_cr4() & ~(1ull << 18));
+}
+
+static void test_others(void)
+{
+    u64 a = 0, b = 0;
+    u32 c, d;
+    u8 cf;
+
+    wrmsr(0xc0000103, 0x12345);
+    __asm__ volatile("rdtscp" : "=a"(a), "=c"(c), "=d"(d));
+    is(c, 0x12345, "RDTSCP gives TSC_AUX");
+    FAULTS(6, 0, "RDPKRU without CR4.PKE: #UD", "xorl %%ecx, %%ecx\n.byte 0x0f, 0x01, 0xee");
+    FAULTS(6, 0, "WRPKRU", "xorl %%ecx, %%ecx\nxorl %%edx, %%edx\n.byte 0x0f, 0x01, 0xef");
+    FAULTS(13, 0, "RDPMC: there are no counters: #GP(0)", "xorl %%ecx, %%ecx\nrdpmc");
+    __asm__ volatile("rdrand %0\nsetc %1" : "=r"(a), "=qm"(cf) : : "cc");
+    __asm__ volatile("rdrand %0" : "=r"(b) : : "cc");
+    is(cf && a != b, 1, "RDRAND gives numbers");
+    __asm__ volatile("movq $-1, %0\nrdseed %k0\nsetc %1" : "=&r"(a), "=qm"(cf) : : "cc");
+    is(cf ? a >> 32 : 0, 0, "RDSEED of 32 bits zero-extends");
+    if (!on_test_machine())
+        return;
+    __asm__ volatile("vmmcall" : "=a"(a) : "a"(5ull));
+    is(a, ~5ull, "VMMCALL");
+    __asm__ volatile("vmcall" : "=a"(a) : "a"(6ull));
+    is(a, ~6ull, "VMCALL");
+    WORKS("RDPID", "rdpid %%rcx\nmovq %%rcx, sys_state(%%rip)");
+    is(sys_state[0], 0x12345, "gives TSC_AUX");
+    WORKS("WBINVD, INVD", "wbinvd\ninvd");
+}
+
+/* The test machine's CPU models have no MONITOR; a CPU without a CPUID table has everything. */
+static void test_monitor(void)
+{
+    u32 a = 0, b, c = 0, d, leaves;
+
+    __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    leaves = a;
+    a = 1;
+    c = 0;
+    __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    if (leaves && !(c >> 3 & 1)) {
+        FAULTS(6, 0, "MONITOR without its CPUID bit: #UD", "xorl %%ecx, %%ecx\nxorl %%edx, %%edx\nmonitor");
+        FAULTS(6, 0, "MWAIT", "xorl %%ecx, %%ecx\nmwait");
+        return;
+    }
+    WORKS("MONITOR, MWAIT", "leaq last(%%rip), %%rax\nxorl %%ecx, %%ecx\nxorl %%edx, %%edx\nmonitor\nxorl %%eax, %%eax\nmwait");
+    FAULTS(13, 0, "MONITOR with extensions: #GP(0)", "movl $1, %%ecx\nxorl %%edx, %%edx\nmonitor");
+}
+
 void test_control(void)
 {
     test_cr();
     test_msr();
+    test_xcr0();
+    test_others();
+    test_monitor();
 }

@@ -41,6 +41,10 @@ static void test_loads(void)
     FAULTS(NONE, 0, "LGS", "lgsl (%%rbx), %%ecx\nmovl %%ecx, sys_state(%%rip)", "b"("\x78\x56\x34\x12\x23"));
     is((u32)sys_state[0], 0x12345678, "loads the offset");
     LOAD("gs", 0, NONE, 0, "GS: null");
+    WORKS("LSS", "lss (%%rbx), %%ecx\nmovl %%ecx, sys_state(%%rip)", "b"("\x44\x33\x22\x11\x10"));
+    is((u32)sys_state[0], 0x11223344, "its offset");
+    WORKS("POP DS, PUSH FS", "pushq $0x23\npopq %%fs\npushq %%fs\npopq %%rcx\nmovq %%rcx, sys_state(%%rip)");
+    is(sys_state[0], SEL_UDATA, "the selector, zero-extended");
 }
 
 static void test_bases(void)
