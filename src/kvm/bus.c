@@ -103,6 +103,8 @@ static bool bus_intr_pending(struct cpu *c)
 {
     struct kvm_vcpu *v = vcpu_of(c);
 
+    if (c->guest_debug & KVM_GUESTDBG_BLOCKIRQ)
+        return false;
     return v->irq_queued >= 0 || (v->lapic && lapic_intr_pending(v->lapic));
 }
 
@@ -115,6 +117,8 @@ static int bus_intr_ack(struct cpu *c)
     struct kvm_vcpu *v = vcpu_of(c);
     int vector = v->irq_queued;
 
+    if (c->guest_debug & KVM_GUESTDBG_BLOCKIRQ)
+        return -1;
     if (vector >= 0) {
         v->irq_queued = -1;
         return vector;

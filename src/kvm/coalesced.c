@@ -5,8 +5,8 @@
  * KVM shows one ring in every vCPU's mapping. Our vCPUs are memfds of their own, so the ring is in the
  * mapping of the VM's first vCPU, which is where user space looks.
  *
- * The ring is shared with user space: (first) is its index, (last) ours, and neither is trusted. A full ring makes the
- * write an ordinary exit.
+ * The ring is shared with user space: (first) is its index, (last) ours, though it may set both while no vCPU runs, and
+ * neither is trusted. A full ring, or a bad index, makes the write an ordinary exit.
  */
 
 #include "kvm/kvm.h"
@@ -24,7 +24,6 @@ struct coalesced {
     struct kvm_coalesced_mmio_zone zone[ZONES_MAX];
     _Atomic unsigned zones; /* read without the lock to see that there is none */
     struct kvm_coalesced_mmio_ring *ring;
-    u32 last;
 };
 
 int coalesced_create(struct coalesced **ret)
@@ -104,20 +103,20 @@ static bool put_locked(struct coalesced *z, bool pio, u64 addr, unsigned len, co
 {
     struct kvm_coalesced_mmio_ring *ring = z->ring;
     struct kvm_coalesced_mmio *slot;
-    u32 next = (z->last + 1) % RING_SLOTS;
-    u32 first;
+    u32 first, last, next;
 
     if (!ring || len > sizeof(slot->data))
         return false;
-    first = __atomic_load_n(&ring->first, __ATOMIC_ACQUIRE) % RING_SLOTS;
-    if (next == first)
+    first = __atomic_load_n(&ring->first, __ATOMIC_ACQUIRE); /* pairs with user space's store after it has read */
+    last = __atomic_load_n(&ring->last, __ATOMIC_RELAXED);
+    next = (last + 1) % RING_SLOTS;
+    if (last >= RING_SLOTS || next == first)
         return false;
-    slot = &ring->coalesced_mmio[z->last];
+    slot = &ring->coalesced_mmio[last];
     slot->phys_addr = addr;
     slot->len = len;
     slot->pio = pio;
     memcpy(slot->data, data, len);
-    z->last = next;
     __atomic_store_n(&ring->last, next, __ATOMIC_RELEASE); /* pairs with user space's read of (last) */
     return true;
 }

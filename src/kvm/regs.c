@@ -104,7 +104,7 @@ void kvm_sregs_get(struct kvm_vcpu *v, struct kvm_sregs *s)
 #define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
 #define CR4_KNOWN                                                                                  \
-    (GENMASK(11, 0) | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | BIT(22) /* PKE */)
+    (GENMASK(11, 0) | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
 
 /* Control registers that no sequence of guest instructions could produce: SDM 3A 2.5, 4.1. */
 static bool sregs_valid(const struct cpu *c, const struct kvm_sregs *s)
@@ -117,7 +117,7 @@ static bool sregs_valid(const struct cpu *c, const struct kvm_sregs *s)
         return false;
     if (lme_paging)
         return s->cr4 & CR4_PAE && s->efer & EFER_LMA && !(s->cr3 >> c->maxphyaddr);
-    return !(s->efer & EFER_LMA) && !s->cs.l && !(s->cr4 & CR4_PCIDE);
+    return !(s->efer & EFER_LMA) && !s->cs.l;
 }
 
 static void load_control(struct cpu *c, const struct kvm_sregs *s)

@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { RUN_EXIT = 0, RUN_ON = 1 };
@@ -102,27 +103,44 @@ static int sleep_once(struct kvm_vcpu *v, u64 *deadline)
     return RUN_ON;
 }
 
+static void sleep_over(struct kvm_vcpu *v)
+{
+    lapic_sleep_end(v->lapic);
+    atomic_store(&v->sleeping, false);
+}
+
+/* The thread was cancelled in its sleep: what the ioctl holds (ioctl.c) is let go. */
+static void sleep_cancelled(void *vcpu)
+{
+    struct kvm_vcpu *v = vcpu;
+
+    sleep_over(v);
+    pthread_mutex_unlock(&v->mutex);
+    kvm_object_put(&v->o);
+}
+
+static int sleep_loop(struct kvm_vcpu *v)
+{
+    u64 deadline = lapic_sleep_begin(v->lapic);
+    int rc = RUN_ON;
+
+    while (rc == RUN_ON && !can_wake(v))
+        rc = must_leave(v) ? -EINTR : sleep_once(v, &deadline);
+    return rc;
+}
+
 /* Sleep until something makes the vCPU runnable or its state changes. RUN_ON or -EINTR. */
 static int sleep_until_event(struct kvm_vcpu *v)
 {
-    u64 deadline;
-    int rc = RUN_ON;
+    int rc;
 
     v->stats.halt_exits++;
     sleep_precisely();
     atomic_store(&v->sleeping, true);
-    deadline = lapic_sleep_begin(v->lapic);
-    while (!can_wake(v)) {
-        if (must_leave(v)) {
-            rc = -EINTR;
-            break;
-        }
-        rc = sleep_once(v, &deadline);
-        if (rc < 0)
-            break;
-    }
-    lapic_sleep_end(v->lapic);
-    atomic_store(&v->sleeping, false);
+    pthread_cleanup_push(sleep_cancelled, v);
+    rc = sleep_loop(v);
+    pthread_cleanup_pop(0);
+    sleep_over(v);
     if (rc < 0)
         return interrupted(v);
     v->stats.halt_wakeup++;
@@ -137,13 +155,10 @@ void kvm_vcpu_kick(void *vcpu)
 {
     struct kvm_vcpu *v = vcpu;
     u64 one = 1;
-    ssize_t n;
 
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load(&v->sleeping)) {
-        n = write(v->wake_fd, &one, sizeof(one));
-        (void)n; /* only a full counter fails, and that wakes as well */
-    }
+    if (atomic_load(&v->sleeping)) /* not write(), which would be a cancellation point under chip locks */
+        syscall(SYS_write, v->wake_fd, &one, sizeof(one));
 }
 
 /* --- events --- */

@@ -12,12 +12,17 @@
  * then returns. Unblocking delivers it. A sleeping vCPU waits in ppoll() with the caller's mask.
  *
  * Signals that would be ignored do not count: the kernel drops those without interrupting anybody.
+ *
+ * pthread_cancel() is a signal too. pthread_sigmask() would leave it unblocked, and a thread that is cancelled in the middle of guest
+ * code would take the vCPU's locks with it; so the mask is set by the system call. A sleeper cleans up (run.c).
  */
 
 #include "kvm/kvm.h"
 
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static u64 mask_of(const sigset_t *set)
 {
@@ -27,34 +32,30 @@ static u64 mask_of(const sigset_t *set)
     return mask;
 }
 
-static void set_of(u64 mask, sigset_t *set)
-{
-    sigemptyset(set);
-    memcpy(set, &mask, sizeof(mask));
-}
-
 #define SIGBIT(n) BIT((n) - 1)
 #define SYNCHRONOUS                                                                                \
     (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP) |        \
      SIGBIT(SIGSYS) | SIGBIT(SIGABRT))
+#define SIGSETXID 33 /* of the C library: setuid() waits for every thread's answer */
+
+static u64 set_mask(u64 mask)
+{
+    u64 old = 0;
+
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &old, sizeof(mask));
+    return old;
+}
 
 void kvm_signals_hold(struct kvm_vcpu *v)
 {
-    sigset_t hold, old;
-
-    set_of(~SYNCHRONOUS, &hold);
-    pthread_sigmask(SIG_SETMASK, &hold, &old);
-    v->saved_signals = mask_of(&old);
+    v->saved_signals = set_mask(~(SYNCHRONOUS | SIGBIT(SIGSETXID)));
     v->blocked_signals = v->sigmask_active ? v->sigmask : v->saved_signals;
     v->signal_seen = v->sigmask_active && kvm_signals_pending(v);
 }
 
 void kvm_signals_release(struct kvm_vcpu *v)
 {
-    sigset_t old;
-
-    set_of(v->saved_signals, &old);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    set_mask(v->saved_signals);
 }
 
 static bool ignored(int sig)

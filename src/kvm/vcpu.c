@@ -280,12 +280,14 @@ int kvm_vcpu_pre_fault_memory(struct kvm_vcpu *v, void *arg, unsigned long raw)
     while (m->size && !v->run->immediate_exit) {
         cpu_world_enter(v->cpu);
         s = mem_slot_find(v->vm->mem, m->gpa);
-        if (s)
+        step = chunk - (m->gpa & (chunk - 1));
+        if (s) {
+            step = step < s->gpa + s->size - m->gpa ? step : s->gpa + s->size - m->gpa;
             mem_populate(s, m->gpa);
+        }
         cpu_world_leave(v->cpu);
         if (!s)
             return any ? 0 : -ENOENT;
-        step = chunk - (m->gpa & (chunk - 1));
         step = step < m->size ? step : m->size;
         m->gpa += step;
         m->size -= step;

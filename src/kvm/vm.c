@@ -107,23 +107,17 @@ int kvm_vm_check_extension(struct kvm_vm *vm, void *arg, unsigned long raw)
     return kvm_cap_check(vm, raw);
 }
 
-/* Run (*at) = (val) under the lock, if no vCPU exists yet: 0, else (busy). */
-static int set_before_vcpus(struct kvm_vm *vm, u32 *at, u32 val, int busy)
-{
-    int rc = busy;
-
-    pthread_mutex_lock(&vm->lock);
-    if (!vm->vcpu_count) {
-        *at = val;
-        rc = 0;
-    }
-    pthread_mutex_unlock(&vm->lock);
-    return rc;
-}
-
 int kvm_vm_set_boot_cpu_id(struct kvm_vm *vm, void *arg, unsigned long raw)
 {
-    return set_before_vcpus(vm, &vm->boot_cpu_id, (u32)raw, -EBUSY);
+    int rc = -EBUSY;
+
+    pthread_mutex_lock(&vm->lock);
+    if (!vm->vcpu_count)
+        rc = raw > vm->max_vcpu_id ? -EINVAL : 0;
+    if (!rc)
+        vm->boot_cpu_id = (u32)raw;
+    pthread_mutex_unlock(&vm->lock);
+    return rc;
 }
 
 int kvm_vm_set_nr_mmu_pages(struct kvm_vm *vm, void *arg, unsigned long raw)
@@ -201,6 +195,17 @@ int kvm_vm_unregister_coalesced(struct kvm_vm *vm, void *arg, unsigned long raw)
 
 /* --- capabilities that are turned on --- */
 
+/* Once, before the first vCPU, and not below the bootstrap processor's. */
+static int limit_vcpu_ids(struct kvm_vm *vm, u64 limit)
+{
+    if (!limit || limit > KVM_VCPU_IDS_MAX || limit < vm->boot_cpu_id)
+        return -EINVAL;
+    if (vm->vcpu_count || vm->max_vcpu_id != KVM_VCPU_IDS_MAX)
+        return -EINVAL;
+    vm->max_vcpu_id = (u32)limit;
+    return 0;
+}
+
 static int enable_locked(struct kvm_vm *vm, const struct kvm_enable_cap *c)
 {
     u64 arg = c->args[0];
@@ -222,10 +227,7 @@ static int enable_locked(struct kvm_vm *vm, const struct kvm_enable_cap *c)
         vm->manual_dirty_log = arg;
         return 0;
     case KVM_CAP_MAX_VCPU_ID:
-        if (!arg || arg > KVM_VCPU_IDS_MAX || vm->vcpu_count || vm->max_vcpu_id != KVM_VCPU_IDS_MAX)
-            return -EINVAL;
-        vm->max_vcpu_id = (u32)arg;
-        return 0;
+        return limit_vcpu_ids(vm, arg);
     case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
         return vm->irqchip ? irqchip_bus_cycle_ns(vm->irqchip, arg) : -ENXIO;
     case KVM_CAP_X2APIC_API:
