@@ -20,6 +20,7 @@ _start:
 
 /* Events of real mode: note the frame, go on at (real_resume). */
     .globl real_stubs
+    .balign 8
 real_stubs:
     .set v, 0
     .rept 256
