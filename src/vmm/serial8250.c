@@ -201,7 +201,11 @@ size_t serial8250_input(struct serial8250 *s, const void *data, size_t len)
     size_t room = SERIAL8250_FIFO - s->rx_count;
     const u8 *p = data;
 
-    if (s->mcr & MCR_LOOP)
+    /*
+     * The other end honours RTS: a driver raises it once it is ready, and what came earlier would
+     * die in the FIFO when the driver resets it.
+     */
+    if ((s->mcr & MCR_LOOP) || !(s->mcr & MCR_RTS))
         return 0;
     if (len > room)
         len = room;

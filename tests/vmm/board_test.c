@@ -60,6 +60,8 @@ static void test_serial(void)
 
     out8(0x3f9, 0x01);
     ok(!line[4], "receive interrupt only: quiet");
+    is_u64(serial8250_input(&b.com1, "early", 5), 0, "nothing comes in before RTS");
+    out8(0x3fc, 0x0b);
     taken = serial8250_input(&b.com1, "0123456789abcdefXYZ", 19);
     is_u64(taken, 16, "the FIFO takes 16 bytes");
     ok(line[4] && (in8(0x3fa) & 0x0f) == 0x04, "receive interrupt");
