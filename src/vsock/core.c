@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+// The context: its lock, waiting and waking, timers, and the transports that belong to it.
+
+/*
+ * Theory of operation
+ *
+ * Layers, top down: system calls (stream.c, seqpacket.c, connect.c, listen.c, close in
+ * sock.c), one socket's protocol state (sock.c, input.c), credit and queues (credit.c,
+ * queue.c), framing of records (framing/), transports (transport/). A call goes down to
+ * transport->ops->send(); a packet comes up through vsock_receive().
+ *
+ * One lock per context protects all its sockets, tables and transports. Lock order: the
+ * owner of a transport may call in with its own lock held (a device's, say); nothing here
+ * calls out while the lock is held but event callbacks and a device's kick, which must do
+ * no more than signal. Large payloads are copied without the lock. Then rx_busy or tx_busy
+ * keeps other readers or writers of the socket out, and what is copied is not reachable by
+ * anybody else: packets to send are not queued yet; a record to read has been taken off the
+ * queue; and of a STREAM packet above VSOCK_MERGE_MAX, which stays queued, only a reader
+ * changes anything.
+ *
+ * Loopback needs no thread: packets queue up in the context and are delivered when the lock
+ * is let go or waited on. So no socket operation ever runs inside another.
+ *
+ * States of a socket, and what leads on:
+ *
+ *   CLOSE ──listen()──> LISTEN ──close()──> gone
+ *   CLOSE ──connect()──> SYN_SENT ──RESPONSE──> ESTABLISHED
+ *                        SYN_SENT ──RST, timeout, wrong packet──> CLOSE (may try again)
+ *   (REQUEST at a listener makes a child in ESTABLISHED)
+ *   ESTABLISHED ──RST, nothing to read──> CLOSING
+ *   ESTABLISHED ──close()──> orphan; gone with the peer's RST, or our own after 8 s
+ *
+ * Invariants:
+ *  (1) A socket in (connected) is SYN_SENT, ESTABLISHED or CLOSING and has a transport. A
+ *      connect() that fails, in whatever way, takes it out before it returns.
+ *  (2) The pair (local port, remote address) is unique in (connected).
+ *  (3) A child counts in its listener's nr_children exactly while it is on its list.
+ *  (4) References: the user's, one of each table and list of the context that the socket
+ *      must survive in (an orphan has one of its own), one of each packet under way.
+ */
+#include "vsock/sock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+
+static u64 system_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+u64 vsock_now(struct vsock_ctx *ctx)
+{
+    return ctx->now ? ctx->now(ctx->opaque) : system_now();
+}
+
+u64 vsock_deadline(struct vsock_ctx *ctx, u64 ns)
+{
+    u64 now;
+
+    if (!ns || ns == VSOCK_FOREVER)
+        return ns;
+    now = vsock_now(ctx);
+    return ns < VSOCK_FOREVER - now ? now + ns : VSOCK_FOREVER;
+}
+
+void vsock_lock(struct vsock_ctx *ctx)
+{
+    pthread_mutex_lock(&ctx->lock);
+    if (ctx->next_timer != VSOCK_FOREVER)
+        vsock_timers_run(ctx);
+}
+
+void vsock_unlock(struct vsock_ctx *ctx)
+{
+    vsock_loopback_run(&ctx->loopback);
+    pthread_mutex_unlock(&ctx->lock);
+}
+
+int vsock_wait(struct vsock_sock *sk, pthread_cond_t *cond, u64 deadline)
+{
+    struct vsock_ctx *ctx = sk->ctx;
+    u64 now, until;
+    struct timespec ts;
+
+    if (!deadline)
+        return -EAGAIN;
+    if (!TAILQ_EMPTY(&ctx->loopback.queue)) {
+        vsock_loopback_run(&ctx->loopback);
+        return 0; /* that may have been what the caller waits for */
+    }
+    until = deadline < ctx->next_timer ? deadline : ctx->next_timer;
+    if (until == VSOCK_FOREVER) {
+        pthread_cond_wait(cond, &ctx->lock);
+        return 0;
+    }
+    now = vsock_now(ctx);
+    if (deadline <= now)
+        return -EAGAIN;
+    if (now < until) {
+        until = system_now() + (until - now);
+        ts.tv_sec = until / 1000000000;
+        ts.tv_nsec = until % 1000000000;
+        pthread_cond_timedwait(cond, &ctx->lock, &ts);
+    }
+    vsock_timers_run(ctx);
+    return 0;
+}
+
+void vsock_wake(struct vsock_sock *sk, unsigned events)
+{
+    if (events & (POLLIN | POLLHUP | POLLERR))
+        pthread_cond_broadcast(&sk->rx_cond);
+    if (events & (POLLOUT | POLLHUP | POLLERR))
+        pthread_cond_broadcast(&sk->tx_cond);
+    if (sk->event)
+        sk->event(sk->event_opaque, events);
+}
+
+static u64 earliest(const struct vsock_sock *sk)
+{
+    u64 min = VSOCK_FOREVER;
+
+    for (unsigned i = 0; i < VSOCK_NR_TIMERS; i++)
+        min = sk->timer[i] < min ? sk->timer[i] : min;
+    return min;
+}
+
+void vsock_timer_set(struct vsock_sock *sk, enum vsock_timer which, u64 deadline)
+{
+    bool want;
+
+    sk->timer[which] = deadline;
+    if (deadline < sk->ctx->next_timer)
+        sk->ctx->next_timer = deadline;
+    want = earliest(sk) != VSOCK_FOREVER;
+    if (want && !sk->in_timers)
+        LIST_INSERT_HEAD(&sk->ctx->timers, sk, timer_link);
+    else if (!want && sk->in_timers)
+        LIST_REMOVE(sk, timer_link);
+    sk->in_timers = want;
+}
+
+static void fire(struct vsock_sock *sk, enum vsock_timer which)
+{
+    switch (which) {
+    case VSOCK_TIMER_CONNECT:
+        vsock_connect_failed(sk, ETIMEDOUT);
+        break;
+    case VSOCK_TIMER_CLOSE:
+        vsock_sock_reset(sk, 0);
+        break;
+    default:
+        if (sk->state == VSOCK_ESTABLISHED) {
+            vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
+            vsock_timer_set(sk, which, vsock_deadline(sk->ctx, VSOCK_CREDIT_ASK_NS));
+        }
+        break;
+    }
+}
+
+/* The first socket whose timer is due at (now), or NULL. */
+static struct vsock_sock *due(struct vsock_ctx *ctx, u64 now)
+{
+    struct vsock_sock *sk;
+
+    LIST_FOREACH(sk, &ctx->timers, timer_link)
+    {
+        if (earliest(sk) <= now)
+            return sk;
+    }
+    return NULL;
+}
+
+void vsock_timers_run(struct vsock_ctx *ctx)
+{
+    u64 now;
+    struct vsock_sock *sk;
+
+    if (ctx->next_timer == VSOCK_FOREVER || ctx->next_timer > (now = vsock_now(ctx)))
+        return;
+    while ((sk = due(ctx, now))) {
+        vsock_sock_get(sk);
+        for (unsigned i = 0; i < VSOCK_NR_TIMERS; i++) {
+            if (sk->timer[i] > now)
+                continue;
+            vsock_timer_set(sk, i, VSOCK_FOREVER);
+            fire(sk, i);
+        }
+        vsock_sock_put(sk);
+    }
+    ctx->next_timer = VSOCK_FOREVER;
+    LIST_FOREACH(sk, &ctx->timers, timer_link)
+    {
+        u64 at = earliest(sk);
+
+        ctx->next_timer = at < ctx->next_timer ? at : ctx->next_timer;
+    }
+}
+
+void vsock_transport_add(struct vsock_ctx *ctx, struct vsock_transport *t)
+{
+    t->ctx = ctx;
+    LIST_INIT(&t->socks);
+    LIST_INSERT_HEAD(&ctx->transports, t, link);
+}
+
+void vsock_transport_gone(struct vsock_transport *t, int err)
+{
+    struct vsock_sock *sk, *next;
+
+    for (sk = LIST_FIRST(&t->socks); sk; sk = next) {
+        next = LIST_NEXT(sk, transport_link);
+        vsock_sock_get(sk);
+        t->ops->cancel(t, sk);
+        if (sk->connecting)
+            vsock_connect_failed(sk, err);
+        else if (sk->connected)
+            vsock_sock_over(sk, err);
+        vsock_sock_put(sk);
+    }
+}
+
+void vsock_transport_remove(struct vsock_transport *t)
+{
+    vsock_transport_gone(t, ECONNRESET);
+    while (!LIST_EMPTY(&t->socks))
+        vsock_assign(LIST_FIRST(&t->socks), NULL);
+    LIST_REMOVE(t, link);
+}
+
+static void init_lists(struct vsock_ctx *ctx)
+{
+    for (unsigned i = 0; i < VSOCK_HASH; i++) {
+        LIST_INIT(&ctx->bound[i]);
+        LIST_INIT(&ctx->connected[i]);
+    }
+    LIST_INIT(&ctx->timers);
+    LIST_INIT(&ctx->transports);
+}
+
+int uvirt_vsock_create(const struct uvirt_vsock_config *config, struct uvirt_vsock **ret)
+{
+    struct vsock_ctx *ctx;
+    u32 port = 0;
+
+    if (config->size != sizeof(*config) || config->cid < VMADDR_CID_HOST ||
+        config->cid == VMADDR_CID_ANY) {
+        errno = EINVAL;
+        return -1;
+    }
+    ctx = calloc(1, sizeof(*ctx));
+    if (!ctx)
+        return -1;
+    pthread_mutex_init(&ctx->lock, NULL);
+    ctx->cid = config->cid;
+    ctx->privileged = config->privileged;
+    ctx->now = config->now;
+    ctx->opaque = config->opaque;
+    ctx->next_timer = VSOCK_FOREVER;
+    if (getrandom(&port, sizeof(port), GRND_NONBLOCK) != sizeof(port))
+        port = vsock_now(ctx);
+    ctx->next_port = VSOCK_RESERVED_PORT + 1 + port % 0x40000000;
+    init_lists(ctx);
+    vsock_loopback_init(&ctx->loopback, ctx);
+    if (config->marker)
+        ctx->loopback.t.seqpacket = &vsock_framing_marker;
+    *ret = (struct uvirt_vsock *)ctx;
+    return 0;
+}
+
+void uvirt_vsock_free(struct uvirt_vsock *v)
+{
+    struct vsock_ctx *ctx = (struct vsock_ctx *)v;
+
+    if (!ctx)
+        return;
+    /* Orphans still wait for their peers; there is nobody left to hear of it. */
+    vsock_lock(ctx);
+    while (!LIST_EMPTY(&ctx->transports))
+        vsock_transport_remove(LIST_FIRST(&ctx->transports));
+    vsock_loopback_purge(&ctx->loopback);
+    pthread_mutex_unlock(&ctx->lock);
+    pthread_mutex_destroy(&ctx->lock);
+    free(ctx);
+}
+
+int uvirt_vsock_run_timers(struct uvirt_vsock *v)
+{
+    struct vsock_ctx *ctx = (struct vsock_ctx *)v;
+    int ms = -1;
+
+    vsock_lock(ctx);
+    if (ctx->next_timer != VSOCK_FOREVER) {
+        u64 now = vsock_now(ctx);
+        u64 wait = ctx->next_timer > now ? (ctx->next_timer - now + 999999) / 1000000 : 0;
+
+        ms = wait < INT32_MAX ? wait : INT32_MAX;
+    }
+    vsock_unlock(ctx);
+    return ms;
+}
