@@ -3,6 +3,7 @@
 
 #include "cpu/interp/block.h"
 #include "cpu/mmu/access.h"
+#include "cpu/vec/host.h"
 #include "cpu/world.h"
 
 #include <string.h>
@@ -348,6 +349,8 @@ static int deliver_pending(struct cpu *c)
 
 int cpu_run(struct cpu *c)
 {
+    u32 mxcsr = host_mxcsr_take();
+
     c->exit = CPU_EXIT_NONE;
     cpu_world_enter(c);
     if (c->halted && !c->exc.pending && !c->reinject.pending) {
@@ -363,16 +366,20 @@ int cpu_run(struct cpu *c)
         run_loop(c);
 leave:
     cpu_world_leave(c);
+    host_mxcsr_give(mxcsr);
     return c->exit;
 }
 
 int cpu_step(struct cpu *c)
 {
+    u32 mxcsr = host_mxcsr_take();
+
     c->exit = CPU_EXIT_NONE;
     cpu_world_enter(c);
     service_memory(c);
     if (deliver_pending(c) == OP_NEXT)
         step(c);
     cpu_world_leave(c);
+    host_mxcsr_give(mxcsr);
     return c->exit;
 }

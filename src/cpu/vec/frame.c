@@ -20,6 +20,7 @@
  */
 
 #include "cpu/vec/exec.h"
+#include "cpu/vec/host.h"
 #include "cpu/vec/x87.h"
 
 #define MX_PRE 0x07u /* IE, DE, ZE */
@@ -76,6 +77,7 @@ static void fx_out(struct cpu *c, const struct insn *in, const struct vec_stub *
 static void run(struct cpu *c, const struct insn *in, const struct vec_stub *s, void *mem,
                 struct vec_frame *f, u32 mxcsr)
 {
+    f->mx_host = HOST_MXCSR;
     f->mx_in = mxcsr;
     if (s->flags & VEC_FX)
         fx_in(c, f);

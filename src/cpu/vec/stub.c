@@ -74,8 +74,6 @@ static void emit_prologue(struct emit *e, const struct decoded *d, const struct 
 {
     unsigned width = load_width(d);
 
-    if (flags & (VEC_MXCSR | VEC_FX))
-        EMIT(e, 0x0f, 0xae, 0x1a); /* stmxcsr [rdx] */
     if (flags & VEC_FX) {
         EMIT(e, 0xd9, 0x7a, 12);               /* fnstcw [rdx + 12] */
         EMIT(e, 0x48, 0x0f, 0xae, 0x4a, 0x40); /* fxrstor64 [rdx + 64] */

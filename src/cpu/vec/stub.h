@@ -7,7 +7,7 @@
 
 /* What a stub needs beside the CPU when MXCSR or the x87 unit is involved. */
 struct vec_frame {
-    _Alignas(64) u32 mx_host; /* saved and restored by the stub */
+    _Alignas(64) u32 mx_host; /* HOST_MXCSR, for the stub to put back */
     u32 mx_in, mx_out;        /* MXCSR the instruction runs with, and leaves */
     u16 fcw_host;
     _Alignas(64) u8 fx[512];  /* FXSAVE image, in and out; only its x87 part matters */
