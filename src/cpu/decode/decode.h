@@ -6,7 +6,7 @@
 
 #include <Zydis/Mnemonic.h>
 
-/* Nothing outside decode.c sees Zydis, but for its mnemonic names. */
+/* Nothing outside decode.c sees Zydis, but for the names of its mnemonics, ISA sets and exception classes. */
 
 enum opnd_kind { OPND_NONE, OPND_GPR, OPND_SEG, OPND_CR, OPND_DR, OPND_VEC /* xmm, ymm, zmm */, OPND_MMX,
                  OPND_ST, OPND_MASK, OPND_TILE, OPND_BND, OPND_MEM, OPND_IMM, OPND_FAR /* ptr16:16, ptr16:32 */, OPND_OTHER };
