@@ -24,15 +24,22 @@
  * irqchip_acked() -> PIT or resamplefd.
  */
 
-#define IRQ_PINS KVM_IOAPIC_NUM_PINS
-#define APIC_ID_MAX 1024 /* KVM_CAP_MAX_VCPU_ID: IDs are below it */
-#define PIT_GSI 0
-#define PIT_HZ 1193182u
+#define IRQ_PINS     KVM_IOAPIC_NUM_PINS
+#define APIC_ID_MAX  1024 /* KVM_CAP_MAX_VCPU_ID: IDs are below it */
+#define PIT_GSI      0
+#define PIT_HZ       1193182u
 #define NSEC_PER_SEC 1000000000ull
 
 /* Delivery modes of ICR, LVT, redirection entries and MSIs: SDM 3A 11.5.1. */
 enum apic_mode {
-    APIC_FIXED, APIC_LOWEST, APIC_SMI, APIC_RESERVED, APIC_NMI, APIC_INIT, APIC_SIPI, APIC_EXTINT
+    APIC_FIXED,
+    APIC_LOWEST,
+    APIC_SMI,
+    APIC_RESERVED,
+    APIC_NMI,
+    APIC_INIT,
+    APIC_SIPI,
+    APIC_EXTINT
 };
 
 /* One interrupt on its way to LAPICs. */
@@ -64,11 +71,11 @@ struct ioapic {
 struct pit {
     struct kvm_pit_channel_state ch[3];
     bool present, speaker, speaker_on;
-    bool reinject; /* owe the guest every tick, one per EOI */
-    bool unacked;  /* (reinject) a tick was raised and its EOI has not come */
-    u64 ticks;     /* channel 0: ticks raised since count_load_time */
-    bool running;  /* channel 0 has been loaded */
-    u32 flags;     /* KVM_PIT_FLAGS_HPET_LEGACY: channel 0 raises nothing */
+    bool reinject;    /* owe the guest every tick, one per EOI */
+    bool unacked;     /* (reinject) a tick was raised and its EOI has not come */
+    u64 ticks;        /* channel 0: ticks raised since count_load_time */
+    bool running;     /* channel 0 has been loaded */
+    u32 flags;        /* KVM_PIT_FLAGS_HPET_LEGACY: channel 0 raises nothing */
     u64 paused_ns[3]; /* how long a channel whose gate is low had run */
     _Atomic u64 deadline;
 };
@@ -87,7 +94,7 @@ struct routing {
 
 struct irqfd {
     struct irqfd *next;
-    u64 id; /* what epoll reports; never reused */
+    u64 id;              /* what epoll reports; never reused */
     int fd, resample_fd; /* ours */
     int user_fd;         /* the number it was assigned by */
     u32 gsi;
@@ -105,10 +112,10 @@ struct timers {
 struct irqchip {
     pthread_mutex_t lock;
     struct irq_time time;
-    u64 bus_ns;                /* per tick of an undivided LAPIC timer */
-    bool split;                /* the IOAPIC and the PICs are user space's */
-    bool x2apic_32bit_ids;     /* KVM_X2APIC_API_USE_32BIT_IDS */
-    bool x2apic_no_broadcast;  /* KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */
+    u64 bus_ns;               /* per tick of an undivided LAPIC timer */
+    bool split;               /* the IOAPIC and the PICs are user space's */
+    bool x2apic_32bit_ids;    /* KVM_X2APIC_API_USE_32BIT_IDS */
+    bool x2apic_no_broadcast; /* KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */
     struct pic pic;
     struct ioapic ioapic;
     struct pit pit;
@@ -131,7 +138,10 @@ static inline u64 irqchip_now(const struct irqchip *chip)
 
 /* --- irqchip.c --- */
 
-/* The guest has acknowledged pin (pin) of irqchip (KVM_IRQCHIP_*): tell PIT and resamplefds. Lock held. */
+/*
+ * The guest has acknowledged pin (pin) of irqchip (KVM_IRQCHIP_*): tell PIT and resamplefds.
+ * Lock held.
+ */
 void irqchip_acked(struct irqchip *chip, u32 irqchip, u32 pin);
 
 /* --- lapic_ipi.c --- */
@@ -187,14 +197,14 @@ void pit_unmasked(struct irqchip *chip);
 
 /* Epoll says irqfd (id) is readable. Lock held. */
 void irqfd_ready(struct irqchip *chip, u64 id);
-void irqfd_acked(struct irqchip *chip, u32 gsi); /* lock held */
+void irqfd_acked(struct irqchip *chip, u32 gsi);     /* lock held */
 bool irqfd_resamples(struct irqchip *chip, u32 gsi); /* lock held */
 void irqfd_free_all(struct irqchip *chip);
 
 /* --- timer.c --- */
 
 #define TIMER_ID_TIMER 0 /* epoll data; irqfd ids start above */
-#define TIMER_ID_STOP 1
+#define TIMER_ID_STOP  1
 #define TIMER_ID_IRQFD 2
 
 int timers_start(struct irqchip *chip);

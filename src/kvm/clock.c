@@ -14,17 +14,17 @@
  * Theory of operation
  *
  * One pair per VM, (tsc, ns), taken when the clock is made or set, anchors the time of all
- * vCPUs: time = ns + (host TSC - tsc) * scale. A vCPU's page holds the same line in terms of its own
- * TSC, that is with (tsc + tsc_offset). So all pages agree to the nanosecond and say
+ * vCPUs: time = ns + (host TSC - tsc) * scale. A vCPU's page holds the same line in terms of
+ * its own TSC, that is with (tsc + tsc_offset). So all pages agree to the nanosecond and say
  * PVCLOCK_TSC_STABLE, and a page changes only when the pair, the offset or a flag does.
  *
- * A page is written by its vCPU's thread, which is when slots cannot move: at the MSR write
- * and in vclock_pre_run(). (seq) counts the pairs; a vCPU whose (seq) is behind rewrites.
+ * A page is written by its vCPU's thread, which is when slots cannot move: at the MSR write and
+ * in vclock_pre_run(). (seq) counts the pairs; a vCPU whose (seq) is behind rewrites.
  *
  * Lock: (lock) covers the pair and the list of vclocks.
  */
 
-#define TSC_STABLE BIT(0)
+#define TSC_STABLE    BIT(0)
 #define GUEST_STOPPED BIT(1)
 
 /* The page: KVM's ABI (Documentation/virt/kvm/x86/msr.rst of Linux). */
@@ -197,7 +197,7 @@ static void publish(struct mem *m, gpa_t gpa, void *to, const void *from, size_t
 static void write_time(struct vclock *v)
 {
     struct kvmclock *k = v->clock;
-    struct pvclock_time t = { .tsc_to_system_mul = k->mul, .tsc_shift = k->shift };
+    struct pvclock_time t = {.tsc_to_system_mul = k->mul, .tsc_shift = k->shift};
     gpa_t gpa = v->system_msr & ~1ull;
     struct pvclock_time *page = mem_span(v->cpu->mem, gpa, sizeof(t), true);
 
@@ -221,7 +221,7 @@ static void write_wall(struct vclock *v)
     struct kvmclock *k = v->clock;
     gpa_t gpa = v->wall_msr;
     void *page = mem_span(v->cpu->mem, gpa, sizeof(struct pvclock_wall), true);
-    struct pvclock_wall w = { 0 };
+    struct pvclock_wall w = {0};
     u64 boot;
 
     if (!page)
@@ -252,8 +252,8 @@ int vclock_guest_stopped(struct vclock *v)
 }
 
 static const u32 msrs[] = {
-    MSR_KVM_WALL_CLOCK, MSR_KVM_SYSTEM_TIME, MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW,
-    MSR_KVM_POLL_CONTROL,
+    MSR_KVM_WALL_CLOCK,      MSR_KVM_SYSTEM_TIME,  MSR_KVM_WALL_CLOCK_NEW,
+    MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_POLL_CONTROL,
 };
 
 const u32 *vclock_msr_list(unsigned *count)
@@ -311,7 +311,7 @@ int vclock_msr_write(struct vclock *v, u32 index, u64 val)
 
 int vclock_pairing(struct vclock *v, gpa_t gpa)
 {
-    struct kvm_clock_pairing p = { 0 };
+    struct kvm_clock_pairing p = {0};
     u64 real;
 
     p.tsc = host_tsc(v->clock) + (u64)v->cpu->tsc_offset;

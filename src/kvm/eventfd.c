@@ -72,12 +72,15 @@ static void signal_eventfd(int fd)
     (void)n; /* EAGAIN: the counter is full, so whoever waits is woken anyway */
 }
 
-/* Read the counter without ever blocking, whatever the descriptor's flags. True if there was something. */
+/*
+ * Read the counter without ever blocking, whatever the descriptor's flags. True if there was
+ * something.
+ */
 static bool drain_eventfd(int fd)
 {
-    struct pollfd p = { .fd = fd, .events = POLLIN };
+    struct pollfd p = {.fd = fd, .events = POLLIN};
     u64 count;
-    struct iovec iov = { &count, sizeof(count) };
+    struct iovec iov = {&count, sizeof(count)};
     ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
 
     if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
@@ -146,7 +149,7 @@ void irqfd_ready(struct irqchip *chip, u64 id)
 
 static int irqfd_assign(struct irqchip *chip, const struct kvm_irqfd *args)
 {
-    struct epoll_event ev = { .events = EPOLLIN };
+    struct epoll_event ev = {.events = EPOLLIN};
     struct irqfd *f = calloc(1, sizeof(*f));
     int rc;
 

@@ -5,25 +5,25 @@
 #include <string.h>
 
 #define IOREGSEL 0x00
-#define IOWIN 0x10
+#define IOWIN    0x10
 
-#define REG_ID 0x00
+#define REG_ID      0x00
 #define REG_VERSION 0x01
-#define REG_ARB 0x02
-#define REG_REDIR 0x10
+#define REG_ARB     0x02
+#define REG_REDIR   0x10
 
 #define VERSION 0x11u
 
-#define REDIR_VECTOR 0xffull
-#define REDIR_MODE(e) ((u8)((e) >> 8 & 7))
-#define REDIR_LOGICAL BIT(11)
-#define REDIR_STATUS BIT(12)
-#define REDIR_REMOTE_IRR BIT(14)
-#define REDIR_LEVEL BIT(15)
-#define REDIR_MASK BIT(16)
-#define REDIR_DEST(e) ((u32)((e) >> 56))
+#define REDIR_VECTOR       0xffull
+#define REDIR_MODE(e)      ((u8)((e) >> 8 & 7))
+#define REDIR_LOGICAL      BIT(11)
+#define REDIR_STATUS       BIT(12)
+#define REDIR_REMOTE_IRR   BIT(14)
+#define REDIR_LEVEL        BIT(15)
+#define REDIR_MASK         BIT(16)
+#define REDIR_DEST(e)      ((u32)((e) >> 56))
 #define REDIR_LOW_WRITABLE 0x0001afffull /* without status and remote IRR */
-#define REDIR_WRITABLE (0xff00000000000000ull | REDIR_LOW_WRITABLE)
+#define REDIR_WRITABLE     (0xff00000000000000ull | REDIR_LOW_WRITABLE)
 
 void ioapic_init(struct irqchip *chip)
 {
@@ -44,7 +44,7 @@ static bool wants_edge_eoi(struct irqchip *chip, u32 pin)
 
 void ioapic_eoi_vectors_update(struct irqchip *chip)
 {
-    u32 map[8] = { 0 };
+    u32 map[8] = {0};
 
     for (u32 pin = 0; pin < IRQ_PINS; pin++) {
         u8 v = (u8)chip->ioapic.redir[pin];
@@ -56,7 +56,10 @@ void ioapic_eoi_vectors_update(struct irqchip *chip)
         atomic_store(&chip->eoi_vectors[i], map[i]);
 }
 
-/* Send what pin (pin) asks for, unless it is masked or waits for an EOI. As irqchip_set_irq() returns. */
+/*
+ * Send what pin (pin) asks for, unless it is masked or waits for an EOI. As irqchip_set_irq()
+ * returns.
+ */
 static int send(struct irqchip *chip, u32 pin, bool recheck)
 {
     u64 *e = &chip->ioapic.redir[pin];
@@ -89,7 +92,8 @@ int ioapic_set_irq(struct irqchip *chip, u32 pin, int level, enum irq_source sou
         return -1;
     bit = 1u << pin;
     was = io->irr & bit;
-    io->line[pin] = level ? io->line[pin] | (u8)(1u << source) : io->line[pin] & (u8)~(1u << source);
+    io->line[pin] =
+        level ? io->line[pin] | (u8)(1u << source) : io->line[pin] & (u8) ~(1u << source);
     if (!io->line[pin]) {
         io->irr &= ~bit;
         return 1;

@@ -267,7 +267,8 @@ bool irqchip_mmio_read(struct irqchip *chip, struct lapic *l, gpa_t gpa, void *b
     return true;
 }
 
-bool irqchip_mmio_write(struct irqchip *chip, struct lapic *l, gpa_t gpa, const void *buf, unsigned size)
+bool irqchip_mmio_write(struct irqchip *chip, struct lapic *l, gpa_t gpa, const void *buf,
+                        unsigned size)
 {
     if (l && lapic_mmio_page(l, gpa)) {
         lapic_mmio_write(l, gpa & ~PAGE_MASK, buf, size);

@@ -21,13 +21,13 @@
  *
  * (The names struct kvm_irqchip, kvm_irqfd, kvm_ioeventfd, ... belong to <linux/kvm.h>.)
  *
- * How an interrupt reaches guest code. An injector, on any thread, sets state in the
- * target's LAPIC and then calls lapic_notify(): cpu_request(CPU_REQ_INTR [| RECHECK]) and
- * (kick)(). cpu_run() sees the request and asks bus->intr_pending() and intr_ack(),
- * which are lapic_intr_pending() and lapic_intr_ack().
+ * How an interrupt reaches guest code. An injector, on any thread, sets state in the target's
+ * LAPIC and then calls lapic_notify(): cpu_request(CPU_REQ_INTR [| RECHECK]) and (kick)().
+ * cpu_run() sees the request and asks bus->intr_pending() and intr_ack(), which are
+ * lapic_intr_pending() and lapic_intr_ack().
  *
- * (kick)(arg) must wake the vCPU's thread if it sleeps (HLT, wait-for-SIPI); it need do nothing when
- * the thread is in guest code. It runs under chip locks: it must not call back into this
+ * (kick)(arg) must wake the vCPU's thread if it sleeps (HLT, wait-for-SIPI); it need do nothing
+ * when the thread is in guest code. It runs under chip locks: it must not call back into this
  * file and must not block. Sleep without losing a wake:
  *
  *     set "sleeping" flag (seq_cst)
@@ -38,8 +38,8 @@
  *         on timeout: deadline = lapic_timer_check(l);
  *     lapic_sleep_end(l);
  *
- * The wait should be on an absolute CLOCK_MONOTONIC time; prctl(PR_SET_TIMERSLACK, 1) on
- * the vCPU's thread makes it precise.
+ * The wait should be on an absolute CLOCK_MONOTONIC time; prctl(PR_SET_TIMERSLACK, 1) on the
+ * vCPU's thread makes it precise.
  */
 
 struct irqchip;
@@ -49,7 +49,10 @@ struct kvmclock;
 
 #define IRQ_DEADLINE_NONE UINT64_MAX
 
-/* Where an interrupt comes from. Userspace may have written guest memory before: CPU_REQ_RECHECK. */
+/*
+ * Where an interrupt comes from. Userspace may have written guest memory before:
+ * CPU_REQ_RECHECK.
+ */
 enum irq_source {
     IRQ_SOURCE_USER,     /* KVM_IRQ_LINE, KVM_SIGNAL_MSI, irqfd */
     IRQ_SOURCE_RESAMPLE, /* irqfd with a resamplefd: a separate holder of the line */
@@ -76,31 +79,42 @@ u64 kvm_now_ns(void);
 
 /* --- irqchip (irqchip.c) --- */
 
-/* Make the chips in reset state and start the service thread. (time) may be NULL. 0, -ENOMEM, -errno. */
+/*
+ * Make the chips in reset state and start the service thread. (time) may be NULL. 0, -ENOMEM,
+ * -errno.
+ */
 int irqchip_create(struct irqchip **ret, const struct irq_time *time);
 
 /* Stops the thread. All lapics must be freed before. NULL is fine. */
 void irqchip_free(struct irqchip *chip);
 
-/* KVM_CREATE_PIT(2); flags as struct kvm_pit_config (KVM_PIT_SPEAKER_DUMMY: port 0x61 too). 0, -EEXIST, -EINVAL. */
+/*
+ * KVM_CREATE_PIT(2); flags as struct kvm_pit_config (KVM_PIT_SPEAKER_DUMMY: port 0x61 too). 0,
+ * -EEXIST, -EINVAL.
+ */
 int irqchip_pit_create(struct irqchip *chip, u32 flags);
 bool irqchip_has_pit(const struct irqchip *chip);
 
 /*
- * KVM_CAP_SPLIT_IRQCHIP, before any vCPU: LAPICs and messages only. The routing table is empty then, and the
- * EOI of a level-triggered vector is for user space: lapic_eoi_exit_take(). 0 or -ENOMEM.
+ * KVM_CAP_SPLIT_IRQCHIP, before any vCPU: LAPICs and messages only. The routing table is empty
+ * then, and the EOI of a level-triggered vector is for user space: lapic_eoi_exit_take(). 0 or
+ * -ENOMEM.
  */
 int irqchip_split(struct irqchip *chip);
 
 /* KVM_ENABLE_CAP(KVM_CAP_X2APIC_API): (flags) = KVM_X2APIC_API_*. 0 or -EINVAL. */
 int irqchip_x2apic_api(struct irqchip *chip, u64 flags);
 
-/* KVM_CAP_X86_APIC_BUS_CYCLES_NS, before any vCPU: ns per tick of the undivided LAPIC timer, 1 at first. 0 or -EINVAL. */
+/*
+ * KVM_CAP_X86_APIC_BUS_CYCLES_NS, before any vCPU: ns per tick of the undivided LAPIC timer, 1
+ * at first. 0 or -EINVAL.
+ */
 int irqchip_bus_cycle_ns(struct irqchip *chip, u64 ns);
 
 /*
- * KVM_IRQ_LINE: drive (gsi) to (level) through the routing table. Returns as KVM_IRQ_LINE_STATUS reports:
- * < 0 ignored (masked or no route), 0 coalesced with one still pending, > 0 delivered to that many.
+ * KVM_IRQ_LINE: drive (gsi) to (level) through the routing table. Returns as
+ * KVM_IRQ_LINE_STATUS reports: < 0 ignored (masked or no route), 0 coalesced with one still
+ * pending, > 0 delivered to that many.
  */
 int irqchip_set_irq(struct irqchip *chip, u32 gsi, int level, enum irq_source source);
 
@@ -111,7 +125,10 @@ int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi);
 int irqchip_state_get(struct irqchip *chip, struct kvm_irqchip *c);
 int irqchip_state_set(struct irqchip *chip, const struct kvm_irqchip *c);
 
-/* KVM_GET/SET_PIT2 (and PIT: the first part of the struct, flags 0), KVM_REINJECT_CONTROL. 0, or -ENXIO without PIT. */
+/*
+ * KVM_GET/SET_PIT2 (and PIT: the first part of the struct, flags 0), KVM_REINJECT_CONTROL. 0,
+ * or -ENXIO without PIT.
+ */
 int irqchip_pit_get(struct irqchip *chip, struct kvm_pit_state2 *s);
 int irqchip_pit_set(struct irqchip *chip, const struct kvm_pit_state2 *s);
 int irqchip_pit_reinject(struct irqchip *chip, bool reinject);
@@ -122,17 +139,25 @@ bool irqchip_io_write(struct irqchip *chip, u16 port, unsigned size, u32 val);
 
 /* MMIO: true when [gpa, gpa + size) is the IOAPIC's or, with (l), that vCPU's LAPIC's page. */
 bool irqchip_mmio_read(struct irqchip *chip, struct lapic *l, gpa_t gpa, void *buf, unsigned size);
-bool irqchip_mmio_write(struct irqchip *chip, struct lapic *l, gpa_t gpa, const void *buf, unsigned size);
+bool irqchip_mmio_write(struct irqchip *chip, struct lapic *l, gpa_t gpa, const void *buf,
+                        unsigned size);
 
-/* Fire what is due and read irqfds once, without blocking. The service thread's body; tests call it. */
+/*
+ * Fire what is due and read irqfds once, without blocking. The service thread's body; tests
+ * call it.
+ */
 void irqchip_service(struct irqchip *chip);
 
 /* --- routing (routing.c) --- */
 
 #define IRQCHIP_MAX_GSI 4096 /* KVM_CAP_IRQ_ROUTING */
 
-/* KVM_SET_GSI_ROUTING: replace the table ((e) copied). 0, -EINVAL, -E2BIG, -ENOMEM. The default table is KVM's. */
-int irqchip_routing_set(struct irqchip *chip, const struct kvm_irq_routing_entry *e, u32 n, u32 flags);
+/*
+ * KVM_SET_GSI_ROUTING: replace the table ((e) copied). 0, -EINVAL, -E2BIG, -ENOMEM. The default
+ * table is KVM's.
+ */
+int irqchip_routing_set(struct irqchip *chip, const struct kvm_irq_routing_entry *e, u32 n,
+                        u32 flags);
 
 /* --- eventfds (eventfd.c) --- */
 
@@ -151,8 +176,8 @@ bool ioevents_write(struct ioevents *e, bool pio, u64 addr, unsigned len, const 
 /* --- LAPIC (lapic.c, lapic_timer.c, ipi.c) --- */
 
 /*
- * The LAPIC of vCPU (c) with APIC ID (id), in reset state. (bsp): bootstrap processor (APIC_BASE.BSP,
- * LINT0 = ExtINT). 0, -EEXIST (ID taken), -ENOSPC, -ENOMEM.
+ * The LAPIC of vCPU (c) with APIC ID (id), in reset state. (bsp): bootstrap processor
+ * (APIC_BASE.BSP, LINT0 = ExtINT). 0, -EEXIST (ID taken), -ENOSPC, -ENOMEM.
  */
 int lapic_create(struct lapic **ret, struct irqchip *chip, struct cpu *c, u32 id, bool bsp,
                  void (*kick)(void *arg), void *arg);
@@ -173,12 +198,13 @@ void lapic_cr8_write(struct lapic *l, u8 tpr);
 /*
  * Events that are not vectors. Setting one does cpu_request(CPU_REQ_EXIT) and kick. NMI:
  * cpu_nmi(). INIT: cpu_reset(init), lapic_reset(init), mp_state = INIT_RECEIVED (BSP:
- * RUNNABLE). SIPI: if INIT_RECEIVED, cpu_sipi(vector), RUNNABLE; else drop it. Handle in this order: INIT, SIPI, NMI, SMI.
+ * RUNNABLE). SIPI: if INIT_RECEIVED, cpu_sipi(vector), RUNNABLE; else drop it. Handle in this
+ * order: INIT, SIPI, NMI, SMI.
  */
 #define LAPIC_EVENT_INIT BIT(0)
 #define LAPIC_EVENT_SIPI BIT(1)
-#define LAPIC_EVENT_NMI BIT(2)
-#define LAPIC_EVENT_SMI BIT(3)
+#define LAPIC_EVENT_NMI  BIT(2)
+#define LAPIC_EVENT_SMI  BIT(3)
 #define LAPIC_EVENT_NMI2 BIT(4) /* beside NMI: two have come */
 
 bool lapic_events_pending(struct lapic *l);
@@ -189,8 +215,8 @@ u8 lapic_sipi_vector(struct lapic *l);
 void lapic_sipi_vector_set(struct lapic *l, u8 vector);
 
 /*
- * Split irqchip: a level-triggered vector that the guest has ended, for KVM_EXIT_IOAPIC_EOI, or -1. Asked
- * before each entry; CPU_REQ_EXIT is set when there is one. vCPU's thread.
+ * Split irqchip: a level-triggered vector that the guest has ended, for KVM_EXIT_IOAPIC_EOI, or
+ * -1. Asked before each entry; CPU_REQ_EXIT is set when there is one. vCPU's thread.
  */
 int lapic_eoi_exit_take(struct lapic *l);
 
@@ -212,18 +238,25 @@ int lapic_base_set(struct lapic *l, u64 val);
 int lapic_msr_read(struct lapic *l, u32 index, u64 *val, bool host);
 int lapic_msr_write(struct lapic *l, u32 index, u64 val, bool host);
 
-/* When this LAPIC's timer fires next: CLOCK_MONOTONIC ns, IRQ_DEADLINE_NONE if never. Any thread. */
+/*
+ * When this LAPIC's timer fires next: CLOCK_MONOTONIC ns, IRQ_DEADLINE_NONE if never. Any
+ * thread.
+ */
 u64 lapic_next_deadline_ns(struct lapic *l);
 
 /*
- * Between begin and end the vCPU's thread sleeps and serves its own timer, so the service thread leaves it
- * alone. begin fires what is due; begin and check return the next deadline as above.
+ * Between begin and end the vCPU's thread sleeps and serves its own timer, so the service
+ * thread leaves it alone. begin fires what is due; begin and check return the next deadline as
+ * above.
  */
 u64 lapic_sleep_begin(struct lapic *l);
 u64 lapic_timer_check(struct lapic *l);
 void lapic_sleep_end(struct lapic *l);
 
-/* The guest's TSC was moved from outside (KVM_SET_MSRS of 0x10, KVM_VCPU_TSC_OFFSET): recompute a TSC deadline. */
+/*
+ * The guest's TSC was moved from outside (KVM_SET_MSRS of 0x10, KVM_VCPU_TSC_OFFSET): recompute
+ * a TSC deadline.
+ */
 void lapic_tsc_changed(struct lapic *l);
 
 /* --- kvmclock (clock.c) --- */
@@ -256,7 +289,10 @@ int vclock_msr_write(struct vclock *v, u32 index, u64 val);
 /* The MSR indices for KVM_GET_MSR_INDEX_LIST. */
 const u32 *vclock_msr_list(unsigned *count);
 
-/* Before each entry to guest code, on the vCPU's thread: rewrites the page if it is out of date. Cheap if not. */
+/*
+ * Before each entry to guest code, on the vCPU's thread: rewrites the page if it is out of
+ * date. Cheap if not.
+ */
 void vclock_pre_run(struct vclock *v);
 
 /* KVM_HC_CLOCK_PAIRING: write struct kvm_clock_pairing to (gpa). 0 or -EFAULT. */
@@ -267,7 +303,10 @@ int vclock_guest_stopped(struct vclock *v);
 
 /* --- hypercalls (pv.c) --- */
 
-/* Bits of CPUID 0x40000001.EAX that this layer implements; without an irqchip, drop the two of IPIs and kicks. */
+/*
+ * Bits of CPUID 0x40000001.EAX that this layer implements; without an irqchip, drop the two of
+ * IPIs and kicks.
+ */
 #define PV_FEATURES                                                                                \
     (BIT(0) /* CLOCKSOURCE */ | BIT(1) /* NOP_IO_DELAY */ | BIT(3) /* CLOCKSOURCE2 */ |            \
      BIT(7) /* PV_UNHALT */ | BIT(11) /* PV_SEND_IPI */ | BIT(12) /* POLL_CONTROL */ |             \

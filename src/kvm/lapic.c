@@ -8,7 +8,7 @@
 
 /* Version 0x14, LVT entries 0..5: xAPIC without CMCI, no suppression of EOI broadcasts. */
 #define VERSION_VALUE 0x00050014u
-#define LVT_COUNT 6
+#define LVT_COUNT     6
 
 #define CPUID_APIC (1u << 9) /* leaf 1, EDX */
 
@@ -106,8 +106,7 @@ void lapic_reset(struct lapic *l, bool init)
 {
     lapic_timer_stop(l);
     if (!init) {
-        atomic_store(&l->base,
-                     APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (l->bsp ? APIC_BASE_BSP : 0));
+        atomic_store(&l->base, APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (l->bsp ? APIC_BASE_BSP : 0));
         atomic_store(&l->events, 0);
         atomic_store(&l->unhalt, false);
         memset(l->eoi_exits, 0, sizeof(l->eoi_exits));

@@ -6,31 +6,52 @@
 
 /* Register numbers: MMIO offset >> 4, x2APIC MSR - 0x800. */
 enum apic_reg {
-    APIC_ID = 0x02, APIC_VERSION = 0x03, APIC_TPR = 0x08, APIC_APR = 0x09, APIC_PPR = 0x0a,
-    APIC_EOI = 0x0b, APIC_RRD = 0x0c, APIC_LDR = 0x0d, APIC_DFR = 0x0e, APIC_SVR = 0x0f,
-    APIC_ISR = 0x10, APIC_TMR = 0x18, APIC_IRR = 0x20, APIC_ESR = 0x28, APIC_ICR = 0x30,
-    APIC_ICR2 = 0x31, APIC_LVT_TIMER = 0x32, APIC_LVT_THERMAL = 0x33, APIC_LVT_PC = 0x34,
-    APIC_LVT_LINT0 = 0x35, APIC_LVT_LINT1 = 0x36, APIC_LVT_ERROR = 0x37, APIC_TMICT = 0x38,
-    APIC_TMCCT = 0x39, APIC_TDCR = 0x3e, APIC_SELF_IPI = 0x3f, APIC_REGS = 0x40
+    APIC_ID = 0x02,
+    APIC_VERSION = 0x03,
+    APIC_TPR = 0x08,
+    APIC_APR = 0x09,
+    APIC_PPR = 0x0a,
+    APIC_EOI = 0x0b,
+    APIC_RRD = 0x0c,
+    APIC_LDR = 0x0d,
+    APIC_DFR = 0x0e,
+    APIC_SVR = 0x0f,
+    APIC_ISR = 0x10,
+    APIC_TMR = 0x18,
+    APIC_IRR = 0x20,
+    APIC_ESR = 0x28,
+    APIC_ICR = 0x30,
+    APIC_ICR2 = 0x31,
+    APIC_LVT_TIMER = 0x32,
+    APIC_LVT_THERMAL = 0x33,
+    APIC_LVT_PC = 0x34,
+    APIC_LVT_LINT0 = 0x35,
+    APIC_LVT_LINT1 = 0x36,
+    APIC_LVT_ERROR = 0x37,
+    APIC_TMICT = 0x38,
+    APIC_TMCCT = 0x39,
+    APIC_TDCR = 0x3e,
+    APIC_SELF_IPI = 0x3f,
+    APIC_REGS = 0x40
 };
 
 #define APIC_BASE_DEFAULT 0xfee00000ull
-#define APIC_BASE_BSP BIT(8)
-#define APIC_BASE_X2APIC BIT(10)
-#define APIC_BASE_ENABLE BIT(11)
+#define APIC_BASE_BSP     BIT(8)
+#define APIC_BASE_X2APIC  BIT(10)
+#define APIC_BASE_ENABLE  BIT(11)
 
-#define APIC_SVR_ENABLE BIT(8)
-#define APIC_LVT_MASKED BIT(16)
+#define APIC_SVR_ENABLE    BIT(8)
+#define APIC_LVT_MASKED    BIT(16)
 #define APIC_LVT_MODE(lvt) ((u8)((lvt) >> 8 & 7))
 
-#define APIC_TIMER_MODE (3u << 17)
-#define APIC_TIMER_ONESHOT (0u << 17)
+#define APIC_TIMER_MODE     (3u << 17)
+#define APIC_TIMER_ONESHOT  (0u << 17)
 #define APIC_TIMER_PERIODIC (1u << 17)
-#define APIC_TIMER_TSC (2u << 17)
+#define APIC_TIMER_TSC      (2u << 17)
 
 #define APIC_ESR_SEND_VECTOR BIT(5)
 #define APIC_ESR_RECV_VECTOR BIT(6)
-#define APIC_ESR_REGISTER BIT(7)
+#define APIC_ESR_REGISTER    BIT(7)
 
 /*
  * (reg) is hot: IRR, TMR and PPR of all LAPICs are read for every interrupt. Who may
@@ -44,7 +65,8 @@ struct lapic {
     _Atomic bool unhalt;
     _Atomic u32 esr;    /* errors since the last write of ESR */
     _Atomic u32 served; /* lowest-priority interrupts taken: breaks ties */
-    u32 eoi_exits[8];   /* split irqchip: level-triggered vectors ended, not yet told; vCPU's thread */
+    u32 eoi_exits
+        [8]; /* split irqchip: level-triggered vectors ended, not yet told; vCPU's thread */
     struct irqchip *chip;
     struct cpu *cpu;
     u32 id;
@@ -57,8 +79,8 @@ struct lapic {
     _Atomic u64 deadline; /* ns, IRQ_DEADLINE_NONE when disarmed */
     _Atomic bool asleep;  /* the vCPU's thread serves the timer itself */
     _Atomic u32 missed;   /* periods that are owed */
-    u64 period;           /* ns of one run of the count; 0 when TMICT is 0 or in TSC-deadline mode */
-    u64 tsc_deadline;     /* guest TSC; 0 when disarmed */
+    u64 period;       /* ns of one run of the count; 0 when TMICT is 0 or in TSC-deadline mode */
+    u64 tsc_deadline; /* guest TSC; 0 when disarmed */
 };
 
 static inline u32 lapic_reg(const struct lapic *l, unsigned r)
@@ -128,7 +150,10 @@ void lapic_mmio_write(struct lapic *l, u32 offset, const void *buf, unsigned siz
 
 /* --- lapic_ipi.c --- */
 
-/* One LAPIC takes an interrupt. True if it was accepted (counting one merged with a pending one as *merged). */
+/*
+ * One LAPIC takes an interrupt. True if it was accepted (counting one merged with a pending one
+ * as *merged).
+ */
 bool lapic_accept(struct lapic *l, const struct apic_msg *m, bool *merged);
 
 /* Deliver what LVT entry (r) says, if it is not masked. */

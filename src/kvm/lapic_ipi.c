@@ -3,9 +3,9 @@
 #include "kvm/lapic.h"
 
 #define ICR_SHORTHAND(icr) ((icr) >> 18 & 3)
-#define ICR_LOGICAL BIT(11)
-#define ICR_ASSERT BIT(14)
-#define ICR_LEVEL BIT(15)
+#define ICR_LOGICAL        BIT(11)
+#define ICR_ASSERT         BIT(14)
+#define ICR_LEVEL          BIT(15)
 
 enum { DEST_FIELD, DEST_SELF, DEST_ALL, DEST_OTHERS };
 
@@ -91,7 +91,7 @@ bool lapic_accept(struct lapic *l, const struct apic_msg *m, bool *merged)
 void lapic_lvt_deliver(struct lapic *l, unsigned r)
 {
     u32 lvt = lapic_reg(l, r);
-    struct apic_msg m = { .vector = (u8)lvt, .mode = APIC_LVT_MODE(lvt), .assert = true };
+    struct apic_msg m = {.vector = (u8)lvt, .mode = APIC_LVT_MODE(lvt), .assert = true};
     bool merged = false;
 
     if ((lvt & APIC_LVT_MASKED) || !lapic_present(l))
@@ -177,7 +177,8 @@ static int deliver_to_one(struct irqchip *chip, const struct apic_msg *m)
 }
 
 /* (skip) is left out: "all excluding self". */
-static int deliver_to_group(struct irqchip *chip, const struct apic_msg *m, const struct lapic *skip)
+static int deliver_to_group(struct irqchip *chip, const struct apic_msg *m,
+                            const struct lapic *skip)
 {
     unsigned n = atomic_load(&chip->nr_lapics);
     int took = 0, seen = 0;

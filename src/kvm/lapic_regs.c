@@ -5,16 +5,16 @@
 #include <errno.h>
 #include <string.h>
 
-#define MSR_APIC_BASE 0x1bu
+#define MSR_APIC_BASE    0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
-#define MSR_X2APIC 0x800u
+#define MSR_X2APIC       0x800u
 
-#define R_X BIT(0)  /* xAPIC: readable */
-#define W_X BIT(1)  /* xAPIC: writable */
-#define R_2 BIT(2)  /* x2APIC: readable */
-#define W_2 BIT(3)  /* x2APIC: writable */
-#define RW (R_X | W_X | R_2 | W_2)
-#define RO (R_X | R_2)
+#define R_X BIT(0) /* xAPIC: readable */
+#define W_X BIT(1) /* xAPIC: writable */
+#define R_2 BIT(2) /* x2APIC: readable */
+#define W_2 BIT(3) /* x2APIC: writable */
+#define RW  (R_X | W_X | R_2 | W_2)
+#define RO  (R_X | R_2)
 
 /*
  * SDM 3A tables 11-1 and 11-6. (bits): what software may set; outside them an xAPIC write
@@ -24,32 +24,32 @@ static const struct reg_rule {
     u32 bits;
     u8 access;
 } rules[APIC_REGS] = {
-    [APIC_ID] = { 0, RO },
-    [APIC_VERSION] = { 0, RO },
-    [APIC_TPR] = { 0xff, RW },
-    [APIC_APR] = { 0, R_X },
-    [APIC_PPR] = { 0, RO },
-    [APIC_EOI] = { 0, W_X | W_2 },
-    [APIC_RRD] = { 0, R_X },
-    [APIC_LDR] = { 0xff000000, R_X | W_X | R_2 },
-    [APIC_DFR] = { 0xf0000000, R_X | W_X },
-    [APIC_SVR] = { 0x3ff, RW },
-    [APIC_ISR ... APIC_ISR + 7] = { 0, RO },
-    [APIC_TMR ... APIC_TMR + 7] = { 0, RO },
-    [APIC_IRR ... APIC_IRR + 7] = { 0, RO },
-    [APIC_ESR] = { 0, RW },
-    [APIC_ICR] = { 0x000cdfff, RW },
-    [APIC_ICR2] = { 0xff000000, R_X | W_X },
-    [APIC_LVT_TIMER] = { 0x000710ff, RW },
-    [APIC_LVT_THERMAL] = { 0x000117ff, RW },
-    [APIC_LVT_PC] = { 0x000117ff, RW },
-    [APIC_LVT_LINT0] = { 0x0001f7ff, RW },
-    [APIC_LVT_LINT1] = { 0x0001f7ff, RW },
-    [APIC_LVT_ERROR] = { 0x000110ff, RW },
-    [APIC_TMICT] = { 0xffffffff, RW },
-    [APIC_TMCCT] = { 0, RO },
-    [APIC_TDCR] = { 0xb, RW },
-    [APIC_SELF_IPI] = { 0xff, W_2 },
+    [APIC_ID] = {0, RO},
+    [APIC_VERSION] = {0, RO},
+    [APIC_TPR] = {0xff, RW},
+    [APIC_APR] = {0, R_X},
+    [APIC_PPR] = {0, RO},
+    [APIC_EOI] = {0, W_X | W_2},
+    [APIC_RRD] = {0, R_X},
+    [APIC_LDR] = {0xff000000, R_X | W_X | R_2},
+    [APIC_DFR] = {0xf0000000, R_X | W_X},
+    [APIC_SVR] = {0x3ff, RW},
+    [APIC_ISR... APIC_ISR + 7] = {0, RO},
+    [APIC_TMR... APIC_TMR + 7] = {0, RO},
+    [APIC_IRR... APIC_IRR + 7] = {0, RO},
+    [APIC_ESR] = {0, RW},
+    [APIC_ICR] = {0x000cdfff, RW},
+    [APIC_ICR2] = {0xff000000, R_X | W_X},
+    [APIC_LVT_TIMER] = {0x000710ff, RW},
+    [APIC_LVT_THERMAL] = {0x000117ff, RW},
+    [APIC_LVT_PC] = {0x000117ff, RW},
+    [APIC_LVT_LINT0] = {0x0001f7ff, RW},
+    [APIC_LVT_LINT1] = {0x0001f7ff, RW},
+    [APIC_LVT_ERROR] = {0x000110ff, RW},
+    [APIC_TMICT] = {0xffffffff, RW},
+    [APIC_TMCCT] = {0, RO},
+    [APIC_TDCR] = {0xb, RW},
+    [APIC_SELF_IPI] = {0xff, W_2},
 };
 
 #define LVT_STATUS (BIT(12) | BIT(14))

@@ -5,9 +5,9 @@
 /*
  * Theory of operation
  *
- * Whatever the mode, an armed timer is (deadline) in CLOCK_MONOTONIC ns, under (lock). Nothing counts:
- * TMCCT is worked out from the deadline when it is read. The count's clock is 1 GHz unless
- * KVM_CAP_X86_APIC_BUS_CYCLES_NS said otherwise.
+ * Whatever the mode, an armed timer is (deadline) in CLOCK_MONOTONIC ns, under (lock). Nothing
+ * counts: TMCCT is worked out from the deadline when it is read. The count's clock is 1 GHz
+ * unless KVM_CAP_X86_APIC_BUS_CYCLES_NS said otherwise.
  *
  *   disarmed --TMICT or TSC_DEADLINE written--> armed --deadline passes--> fired
  *   fired: one-shot and TSC -> disarmed; periodic -> armed, (deadline) += (period)
@@ -16,9 +16,9 @@
  * PIT's are: they are (missed), and each EOI of the timer's vector brings one. A guest that
  * counts ticks of both, as Linux does to check one by the other, finds as many.
  *
- * Who notices that the deadline has passed: the service thread while the vCPU runs, the
- * vCPU's own thread while it sleeps ((asleep)). Both call lapic_timer_expire(), which decides under (lock), so a
- * deadline fires once however many look.
+ * Who notices that the deadline has passed: the service thread while the vCPU runs, the vCPU's
+ * own thread while it sleeps ((asleep)). Both call lapic_timer_expire(), which decides under
+ * (lock), so a deadline fires once however many look.
  */
 
 /* Periods below this would have us do nothing but fire. */

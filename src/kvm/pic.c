@@ -10,7 +10,7 @@
  */
 
 #define CASCADE 2
-#define NO_IRQ 8
+#define NO_IRQ  8
 
 enum { ICW_DONE, ICW2, ICW3, ICW4 };
 
@@ -41,7 +41,7 @@ static int pending(const struct kvm_pic_state *s, bool master)
         isr &= (u8)~s->imr;
     /* Fully nested, special: the slave may interrupt its own service. */
     if (s->special_fully_nested_mode && master)
-        isr &= (u8)~(1u << CASCADE);
+        isr &= (u8) ~(1u << CASCADE);
     if (want >= rank(s, isr))
         return -1;
     return (int)((want + s->priority_add) & 7);
@@ -106,7 +106,7 @@ int pic_set_irq(struct irqchip *chip, u32 irq, int level, enum irq_source source
     if (irq >= ARRAY_SIZE(chip->pic.line))
         return -1;
     line = &chip->pic.line[irq];
-    *line = level ? *line | (u8)(1u << source) : *line & (u8)~(1u << source);
+    *line = level ? *line | (u8)(1u << source) : *line & (u8) ~(1u << source);
     rc = set_input(&chip->pic.s[irq / 8], irq % 8, *line != 0);
     update(chip, source != IRQ_SOURCE_PIT);
     return rc;

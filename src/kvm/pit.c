@@ -7,12 +7,13 @@
 /*
  * Theory of operation
  *
- * Nothing counts: a counter is its load time, and what it shows is worked out from the time now. (elapsed)
- * of a channel whose gate is low stands still. Channel 0 raises GSI 0 at each rising
- * edge of OUT that modes 0, 2, 3 and 4 give, a pulse each; (ticks) of them were raised since the load.
+ * Nothing counts: a counter is its load time, and what it shows is worked out from the time
+ * now. (elapsed) of a channel whose gate is low stands still. Channel 0 raises GSI 0 at each
+ * rising edge of OUT that modes 0, 2, 3 and 4 give, a pulse each; (ticks) of them were raised
+ * since the load.
  *
- * With (reinject), as KVM has it by default, the guest gets every tick: after one was raised
- * no more come until its EOI, then the next one that is due. So while an EOI is owed there is no
+ * With (reinject), as KVM has it by default, the guest gets every tick: after one was raised no
+ * more come until its EOI, then the next one that is due. So while an EOI is owed there is no
  * deadline. A tick that a mask swallowed has no EOI: unmasking starts afresh.
  */
 
@@ -273,7 +274,7 @@ static void control_write(struct irqchip *chip, u8 val)
     ch->count_latched = ch->status_latched = 0;
     if (waits_for_gate(ch))
         ch->count_load_time = 0; /* as if run out long ago */
-    if (n == 0) { /* idle until it is loaded */
+    if (n == 0) {                /* idle until it is loaded */
         chip->pit.running = false;
         schedule(chip);
     }
@@ -344,8 +345,8 @@ static u8 data_read(struct irqchip *chip, unsigned n)
 
 /* --- port 0x61 --- */
 
-#define PORT_B 0x61
-#define B_GATE BIT(0)
+#define PORT_B    0x61
+#define B_GATE    BIT(0)
 #define B_SPEAKER BIT(1)
 
 static u8 port_b_read(struct irqchip *chip)
@@ -408,10 +409,11 @@ void pit_init(struct irqchip *chip, u32 flags)
 
 void pit_state_get(struct irqchip *chip, struct kvm_pit_state2 *s)
 {
-    *s = (struct kvm_pit_state2){ .flags = chip->pit.flags };
+    *s = (struct kvm_pit_state2){.flags = chip->pit.flags};
     for (unsigned n = 0; n < 3; n++) {
         s->channels[n] = chip->pit.ch[n];
-        if (!s->channels[n].count) { /* as KVM has it after reset; user space divides by the count */
+        if (!s->channels[n]
+                 .count) { /* as KVM has it after reset; user space divides by the count */
             s->channels[n].mode = MODE_NEVER_SET;
             s->channels[n].count = 0x10000;
         }

@@ -33,7 +33,7 @@ static s64 kick_cpu(const struct hypercall *h)
 /* The set bits of (map) are APIC IDs from (first) on. Returns how many took it. */
 static s64 send_bits(const struct hypercall *h, u64 map, u64 first, u32 icr)
 {
-    struct apic_msg m = { .vector = (u8)icr, .mode = icr >> 8 & 7, .assert = true };
+    struct apic_msg m = {.vector = (u8)icr, .mode = icr >> 8 & 7, .assert = true};
     s64 took = 0;
 
     for (; map; map &= map - 1) {
@@ -89,8 +89,8 @@ static s64 dispatch(const struct hypercall *h, u64 nr)
 
 int pv_hypercall(struct cpu *c, struct lapic *l, struct vclock *v)
 {
-    static const u8 args[] = { REG_RBX, REG_RCX, REG_RDX, REG_RSI };
-    struct hypercall h = { .c = c, .l = l, .v = v, .wide = c->mode == MODE_64 };
+    static const u8 args[] = {REG_RBX, REG_RCX, REG_RDX, REG_RSI};
+    struct hypercall h = {.c = c, .l = l, .v = v, .wide = c->mode == MODE_64};
     u64 mask = h.wide ? ~0ull : UINT32_MAX;
     s64 ret;
 

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 
 /* SDM 3A 11.11: the fields of a message's address and data. */
-#define MSI_DEST(lo) ((lo) >> 12 & 0xff)
+#define MSI_DEST(lo)   ((lo) >> 12 & 0xff)
 #define MSI_REDIR_HINT BIT(3)
-#define MSI_LOGICAL BIT(2)
-#define MSI_LEVEL BIT(15)
+#define MSI_LOGICAL    BIT(2)
+#define MSI_LEVEL      BIT(15)
 
 static struct routing *routing_alloc(unsigned gsis, unsigned n)
 {
@@ -59,7 +59,7 @@ static struct kvm_irq_routing_entry pin_entry(u32 gsi, u32 irqchip, u32 pin)
     return (struct kvm_irq_routing_entry){
         .gsi = gsi,
         .type = KVM_IRQ_ROUTING_IRQCHIP,
-        .u.irqchip = { .irqchip = irqchip, .pin = pin },
+        .u.irqchip = {.irqchip = irqchip, .pin = pin},
     };
 }
 
@@ -112,7 +112,8 @@ static bool fits(const struct routing *r, const struct kvm_irq_routing_entry *e)
     return true;
 }
 
-int irqchip_routing_set(struct irqchip *chip, const struct kvm_irq_routing_entry *e, u32 n, u32 flags)
+int irqchip_routing_set(struct irqchip *chip, const struct kvm_irq_routing_entry *e, u32 n,
+                        u32 flags)
 {
     struct routing *r, *old;
     u32 gsis = 0;

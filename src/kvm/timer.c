@@ -16,16 +16,17 @@
  * Theory of operation
  *
  * Deadlines live where they are made: one atomic word per LAPIC and one for the PIT. The thread
- * sleeps in epoll on a timerfd, which is precise to some ten microseconds and which any thread can set without
- * waking anybody. (armed) is what it is set to.
+ * sleeps in epoll on a timerfd, which is precise to some ten microseconds and which any thread
+ * can set without waking anybody. (armed) is what it is set to.
  *
  *   timers_arm(d)     a deadline appeared: if it is before (armed), set the timerfd
  *   irqchip_service() fire what is due, then set the timerfd to the minimum of all
- *   timers_rearm()    a vCPU that owned the minimum goes to sleep on its own clock: set the minimum again
+ *   timers_rearm()    a vCPU that owned the minimum goes to sleep on its own clock: set it again
  *
  * A deadline that moves later costs nothing: the thread wakes early once and goes back to
  * sleep. No deadline is lost: its word is stored before timers_arm() takes (lock), and the
- * minimum is taken under (lock), so either the minimum sees it or timers_arm() sees the new (armed).
+ * minimum is taken under (lock), so either the minimum sees it or timers_arm() sees the new
+ * (armed).
  */
 
 #define CALIBRATE_NS 20000000u
@@ -58,7 +59,7 @@ static void sample(u64 *ret_ns, u64 *ret_tsc)
 
 static u32 measure_khz(void)
 {
-    struct timespec nap = { .tv_nsec = CALIBRATE_NS };
+    struct timespec nap = {.tv_nsec = CALIBRATE_NS};
     u64 ns0, tsc0, ns1, tsc1;
 
     sample(&ns0, &tsc0);
@@ -112,7 +113,7 @@ u32 kvm_tsc_khz(void)
 
 static void timerfd_set(struct timers *t, u64 deadline)
 {
-    struct itimerspec its = { 0 };
+    struct itimerspec its = {0};
 
     t->armed = deadline;
     if (t->timer_fd < 0)
@@ -226,7 +227,7 @@ static void *service_thread(void *arg)
 
 static int epoll_add(struct timers *t, int fd, u64 id)
 {
-    struct epoll_event ev = { .events = EPOLLIN, .data.u64 = id };
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = id};
 
     return epoll_ctl(t->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }

@@ -35,7 +35,7 @@ static u64 board_tsc(void *arg)
 static struct board *board(u32 khz)
 {
     struct board *b = aligned_alloc(4096, ALIGN_UP(sizeof(*b), 4096));
-    struct irq_time t = { .tsc = board_tsc, .arg = b, .tsc_khz = khz };
+    struct irq_time t = {.tsc = board_tsc, .arg = b, .tsc_khz = khz};
 
     if (!b)
         abort();
@@ -75,7 +75,8 @@ static u64 guest_ns(const struct board *b, unsigned i, gpa_t gpa)
 
 static void scales(void)
 {
-    static const u32 khz[] = { 1000, 800000, 999999, 1000000, 1000001, 1999999, 2000000, 2096045, 2400000, 5800000 };
+    static const u32 khz[] = {1000,    800000,  999999,  1000000, 1000001,
+                              1999999, 2000000, 2096045, 2400000, 5800000};
 
     for (unsigned i = 0; i < ARRAY_SIZE(khz); i++) {
         struct board *b = board(khz[i]);
@@ -85,8 +86,8 @@ static void scales(void)
         b->tsc += (u64)khz[i] * 1000 * 3600; /* an hour */
         ns = guest_ns(b, 0, 0x1000);
         want = 3600ull * 1000000000;
-        ok(ns <= want && want - ns < 4000, "%u kHz: an hour is off by less than 4 us (-%llu ns)", khz[i],
-           (unsigned long long)(want - ns));
+        ok(ns <= want && want - ns < 4000, "%u kHz: an hour is off by less than 4 us (-%llu ns)",
+           khz[i], (unsigned long long)(want - ns));
         board_free(b);
     }
 }
@@ -94,7 +95,7 @@ static void scales(void)
 static void pages(void)
 {
     struct board *b = board(2000000);
-    struct kvm_clock_data d = { 0 };
+    struct kvm_clock_data d = {0};
     struct page *p = (struct page *)(b->ram + 0x1000);
     u32 version;
     u64 a, c;
@@ -120,7 +121,7 @@ static void pages(void)
     ok(p->version != version && !(p->version & 1), "a moved TSC makes a new page");
     is_u64(guest_ns(b, 0, 0x1000), a, "of the same time");
 
-    d = (struct kvm_clock_data){ .clock = 77000000000 };
+    d = (struct kvm_clock_data){.clock = 77000000000};
     is_u64(kvmclock_set(b->clock, &d), 0, "KVM_SET_CLOCK");
     ok(atomic_load(&b->cpu[0].request) & CPU_REQ_EXIT, "asks the vCPUs out");
     vclock_pre_run(&b->v[0]);
@@ -174,11 +175,14 @@ static void msrs(void)
     is_u64(v, 0x3000, "reads back");
     is_u64(vclock_msr_write(&b->v[0], MSR_KVM_WALL_CLOCK, 0xfffffff0), 0, "a hole is harmless");
     is_u64(vclock_msr_write(&b->v[0], MSR_KVM_WALL_CLOCK, 0x3001), 0, "so is an odd address");
-    is_u64(vclock_msr_write(&b->v[0], MSR_KVM_SYSTEM_TIME_NEW, 0xfffffffffffff001), 0, "so is the end of the world");
+    is_u64(vclock_msr_write(&b->v[0], MSR_KVM_SYSTEM_TIME_NEW, 0xfffffffffffff001), 0,
+           "so is the end of the world");
     vclock_pre_run(&b->v[0]);
-    is_u64(vclock_msr_write(&b->v[0], MSR_KVM_SYSTEM_TIME_NEW, RAM - 4 + 1), 0, "and the end of memory");
+    is_u64(vclock_msr_write(&b->v[0], MSR_KVM_SYSTEM_TIME_NEW, RAM - 4 + 1), 0,
+           "and the end of memory");
     vclock_pre_run(&b->v[0]);
-    is_u64((u32)vclock_msr_write(&b->v[0], MSR_KVM_POLL_CONTROL, 2), (u32)-EINVAL, "poll control: reserved bit");
+    is_u64((u32)vclock_msr_write(&b->v[0], MSR_KVM_POLL_CONTROL, 2), (u32)-EINVAL,
+           "poll control: reserved bit");
     is_u64((u32)vclock_msr_write(&b->v[0], MSR_KVM_STEAL_TIME, 1), (u32)-ENOENT, "not offered");
     is_u64((u32)vclock_msr_read(&b->v[0], 0x10, &v), (u32)-ENOENT, "not ours");
     list = vclock_msr_list(&n);

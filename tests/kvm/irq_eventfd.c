@@ -20,7 +20,7 @@ static void bump(int fd)
 /* The counter, which is then 0 again; 0 if nothing is there. */
 static u64 count(int fd)
 {
-    struct pollfd p = { .fd = fd, .events = POLLIN };
+    struct pollfd p = {.fd = fd, .events = POLLIN};
     u64 n = 0;
 
     if (poll(&p, 1, 0) <= 0 || read(fd, &n, sizeof(n)) != sizeof(n))
@@ -30,7 +30,7 @@ static u64 count(int fd)
 
 static int irqfd(struct fake *f, int fd, u32 gsi, u32 flags, int resample)
 {
-    struct kvm_irqfd a = { .fd = (u32)fd, .gsi = gsi, .flags = flags, .resamplefd = (u32)resample };
+    struct kvm_irqfd a = {.fd = (u32)fd, .gsi = gsi, .flags = flags, .resamplefd = (u32)resample};
 
     return irqchip_irqfd(f->chip, &a);
 }
@@ -38,8 +38,8 @@ static int irqfd(struct fake *f, int fd, u32 gsi, u32 flags, int resample)
 static void start(struct fake *f)
 {
     struct kvm_irq_routing_entry e[] = {
-        { .gsi = 10, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = { KVM_IRQCHIP_IOAPIC, 10 } },
-        { .gsi = 24, .type = KVM_IRQ_ROUTING_MSI, .u.msi = { .address_lo = 0xfee00000, .data = 0x61 } },
+        {.gsi = 10, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = {KVM_IRQCHIP_IOAPIC, 10}},
+        {.gsi = 24, .type = KVM_IRQ_ROUTING_MSI, .u.msi = {.address_lo = 0xfee00000, .data = 0x61}},
     };
 
     fake_init(f, 1);
@@ -135,8 +135,8 @@ static void note(void *arg)
 static void by_thread(void)
 {
     static struct waiter w;
-    struct timespec nap = { 0, 1000000 };
-    struct kvm_irqfd a = { .fd = (u32)eventfd(0, 0), .gsi = 20 };
+    struct timespec nap = {0, 1000000};
+    struct kvm_irqfd a = {.fd = (u32)eventfd(0, 0), .gsi = 20};
     struct irqchip *chip;
     struct lapic *l;
     u32 val = 0x1ff, sel = 0x10 + 40;
@@ -162,7 +162,8 @@ static void by_thread(void)
 
 static int ioevent(struct ioevents *e, int fd, u64 addr, u32 len, u32 flags, u64 match)
 {
-    struct kvm_ioeventfd a = { .fd = fd, .addr = addr, .len = len, .flags = flags, .datamatch = match };
+    struct kvm_ioeventfd a = {
+        .fd = fd, .addr = addr, .len = len, .flags = flags, .datamatch = match};
 
     return ioevents_ioctl(e, &a);
 }
@@ -172,8 +173,8 @@ static bool hit(struct ioevents *e, bool pio, u64 addr, unsigned len, u64 val)
     return ioevents_write(e, pio, addr, len, &val);
 }
 
-#define MATCH KVM_IOEVENTFD_FLAG_DATAMATCH
-#define PIO KVM_IOEVENTFD_FLAG_PIO
+#define MATCH    KVM_IOEVENTFD_FLAG_DATAMATCH
+#define PIO      KVM_IOEVENTFD_FLAG_PIO
 #define DEASSIGN KVM_IOEVENTFD_FLAG_DEASSIGN
 
 static void ioeventfds(void)
@@ -210,7 +211,8 @@ static void ioeventfds(void)
     is_u64((u32)ioevent(e, a, 0x3000, 4, 0x80, 0), (u32)-EINVAL, "unknown flag");
     is_u64((u32)ioevent(e, 9999, 0x3000, 4, 0, 0), (u32)-EBADF, "no descriptor");
 
-    is_u64((u32)ioevent(e, b, 0xd0000050, 4, MATCH | DEASSIGN, 0), (u32)-ENOENT, "deassign by another eventfd");
+    is_u64((u32)ioevent(e, b, 0xd0000050, 4, MATCH | DEASSIGN, 0), (u32)-ENOENT,
+           "deassign by another eventfd");
     is_u64(ioevent(e, a, 0xd0000050, 4, MATCH | DEASSIGN, 0), 0, "deassign");
     ok(!hit(e, false, 0xd0000050, 4, 0), "nobody takes it now");
     ok(hit(e, false, 0xd0000050, 4, 1), "its neighbour lives");

@@ -16,8 +16,8 @@ struct fake_cpu {
 };
 
 struct fake {
-    u64 ns;   /* the time now */
-    u32 khz;  /* of the TSC, which is 0 at time 0 */
+    u64 ns;  /* the time now */
+    u32 khz; /* of the TSC, which is 0 at time 0 */
     struct irqchip *chip;
     unsigned n;
     struct fake_cpu *v[FAKE_CPUS];
@@ -50,8 +50,8 @@ static inline void fake_cpu_add(struct fake *f)
         abort();
     memset(v, 0, sizeof(*v));
     f->v[id] = v;
-    v->cpuid[0] = (struct cpu_cpuid_entry){ .leaf = 1, .ecx = 1u << 21 };
-    v->cpuid[1] = (struct cpu_cpuid_entry){ .leaf = 0x80000008, .eax = 46 };
+    v->cpuid[0] = (struct cpu_cpuid_entry){.leaf = 1, .ecx = 1u << 21};
+    v->cpuid[1] = (struct cpu_cpuid_entry){.leaf = 0x80000008, .eax = 46};
     v->cpu.cpuid = v->cpuid;
     v->cpu.cpuid_count = 2;
     v->cpu.mode = MODE_64;
@@ -62,7 +62,7 @@ static inline void fake_cpu_add(struct fake *f)
 /* (n) CPUs with APIC IDs from 0. */
 static inline void fake_init(struct fake *f, unsigned n)
 {
-    struct irq_time t = { fake_now, fake_tsc, f, 2000000, true };
+    struct irq_time t = {fake_now, fake_tsc, f, 2000000, true};
 
     memset(f, 0, sizeof(*f));
     f->ns = 1000000000;
@@ -177,7 +177,7 @@ static inline u32 requests(struct fake *f, unsigned i)
 /* A fixed, edge-triggered MSI. */
 static inline int msi(struct fake *f, u32 dest, bool logical, u8 vector)
 {
-    struct kvm_msi m = { .address_lo = 0xfee00000 | dest << 12 | (logical ? 4 : 0), .data = vector };
+    struct kvm_msi m = {.address_lo = 0xfee00000 | dest << 12 | (logical ? 4 : 0), .data = vector};
 
     return irqchip_signal_msi(f->chip, &m);
 }

@@ -4,8 +4,8 @@
 
 #include <errno.h>
 
-#define LEVEL BIT(15)
-#define MASKED BIT(16)
+#define LEVEL      BIT(15)
+#define MASKED     BIT(16)
 #define REMOTE_IRR BIT(14)
 
 /* GSIs below 16 are PIC inputs as well: keep those out of it. */
@@ -37,7 +37,8 @@ static void registers(void)
     io_wr(&f, 0x13, 0xffffffff);
     is_u64(io_rd(&f, 0x13), 0xff000000, "only the destination of the high half");
     is_u64(io_rd(&f, 0x40), 0, "no such register");
-    ok(irqchip_mmio_read(f.chip, NULL, 0xfec00000, &b, 1) && b == 0x40, "select reads back, bytes work");
+    ok(irqchip_mmio_read(f.chip, NULL, 0xfec00000, &b, 1) && b == 0x40,
+       "select reads back, bytes work");
     ok(!irqchip_mmio_read(f.chip, NULL, 0xfec01000, &b, 1), "the next page is not ours");
     ok(irqchip_mmio_read(f.chip, L(&f, 0), 0xfee00020, &b, 1), "the LAPIC's page is");
     fake_fini(&f);
@@ -141,19 +142,19 @@ static void two_pins_one_vector(void)
 
 static struct kvm_irq_routing_entry pin(u32 gsi, u32 chip, u32 p)
 {
-    return (struct kvm_irq_routing_entry){ .gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP,
-                                           .u.irqchip = { chip, p } };
+    return (struct kvm_irq_routing_entry){
+        .gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = {chip, p}};
 }
 
 static struct kvm_irq_routing_entry message(u32 gsi, u32 lo, u32 data)
 {
-    return (struct kvm_irq_routing_entry){ .gsi = gsi, .type = KVM_IRQ_ROUTING_MSI,
-                                           .u.msi = { .address_lo = lo, .data = data } };
+    return (struct kvm_irq_routing_entry){
+        .gsi = gsi, .type = KVM_IRQ_ROUTING_MSI, .u.msi = {.address_lo = lo, .data = data}};
 }
 
 static int set(struct fake *f, struct kvm_irq_routing_entry a, struct kvm_irq_routing_entry b)
 {
-    struct kvm_irq_routing_entry e[] = { a, b };
+    struct kvm_irq_routing_entry e[] = {a, b};
 
     return irqchip_routing_set(f->chip, e, 2, 0);
 }
@@ -179,7 +180,8 @@ static void routing(void)
     is_u64((u32)set(&f, pin(0, 2, 24), pin(1, 0, 0)), (u32)-EINVAL, "no such IOAPIC pin");
     is_u64((u32)set(&f, pin(4096, 2, 0), pin(1, 0, 0)), (u32)-EINVAL, "GSI too large");
     is_u64((u32)set(&f, pin(1, 2, 0), pin(1, 2, 1)), (u32)-EINVAL, "one chip twice on a GSI");
-    is_u64((u32)set(&f, pin(1, 2, 0), message(1, 0, 0)), (u32)-EINVAL, "a pin and a message on a GSI");
+    is_u64((u32)set(&f, pin(1, 2, 0), message(1, 0, 0)), (u32)-EINVAL,
+           "a pin and a message on a GSI");
     e = pin(1, 2, 0);
     e.flags = 1;
     is_u64((u32)irqchip_routing_set(f.chip, &e, 1, 0), (u32)-EINVAL, "entry flags");
@@ -196,7 +198,7 @@ static void routing(void)
 
 static void state(void)
 {
-    struct kvm_irqchip a = { .chip_id = KVM_IRQCHIP_IOAPIC }, b = a;
+    struct kvm_irqchip a = {.chip_id = KVM_IRQCHIP_IOAPIC}, b = a;
     struct fake f, g;
 
     start(&f, 1);

@@ -94,7 +94,7 @@ static void x2apic(void)
 
 static void wide_msi(void)
 {
-    struct kvm_msi m = { .address_lo = 0xfee03000, .address_hi = 0, .data = 0x51 };
+    struct kvm_msi m = {.address_lo = 0xfee03000, .address_hi = 0, .data = 0x51};
     struct fake f;
 
     fake_init(&f, 4);
@@ -157,13 +157,15 @@ static void events(void)
     is_u64(vector, 0x9a, "with its vector");
     icr(&f, 0, 1, 0x611);
     icr(&f, 0, 1, 0x500);
-    is_u64(lapic_events_take(L(&f, 1), &vector), LAPIC_EVENT_INIT, "INIT undoes a SIPI not yet taken");
+    is_u64(lapic_events_take(L(&f, 1), &vector), LAPIC_EVENT_INIT,
+           "INIT undoes a SIPI not yet taken");
     icr(&f, 0, 0, 0xc4400);
     is_u64(lapic_events_take(L(&f, 0), &vector), 0, "NMI to all but self: not to self");
     is_u64(lapic_events_take(L(&f, 2), &vector), LAPIC_EVENT_NMI, "but to the others");
     for (int i = 0; i < 3; i++)
         icr(&f, 0, 2, 0x4400);
-    is_u64(lapic_events_take(L(&f, 2), &vector), LAPIC_EVENT_NMI | LAPIC_EVENT_NMI2, "two NMIs can wait");
+    is_u64(lapic_events_take(L(&f, 2), &vector), LAPIC_EVENT_NMI | LAPIC_EVENT_NMI2,
+           "two NMIs can wait");
     icr(&f, 0, 2, 0x200);
     is_u64(lapic_events_take(L(&f, 2), &vector), LAPIC_EVENT_SMI, "SMI");
     wrmsr(&f, 2, 0x1b, 0xfee00000);
@@ -175,8 +177,8 @@ static void events(void)
 static s64 call(struct fake *f, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3)
 {
     struct cpu *c = &f->v[0]->cpu;
-    u64 r[] = { nr, a0, a1, a2, a3 };
-    static const u8 reg[] = { REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI };
+    u64 r[] = {nr, a0, a1, a2, a3};
+    static const u8 reg[] = {REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI};
 
     for (unsigned i = 0; i < 5; i++)
         c->r[reg[i]] = r[i];
@@ -210,7 +212,8 @@ static void hypercalls(void)
     is_u64(call(&f, KVM_HC_SCHED_YIELD, 0, 0, 0, 0), (u64)-KVM_EPERM, "not from user mode");
     f.v[0]->cpu.cpl = 0;
     f.v[0]->cpu.mode = MODE_32;
-    is_u64(call(&f, KVM_HC_SEND_IPI | BIT(32), 2 | BIT(40), 0, 0, 0x54), 1, "32-bit code: low halves only");
+    is_u64(call(&f, KVM_HC_SEND_IPI | BIT(32), 2 | BIT(40), 0, 0, 0x54), 1,
+           "32-bit code: low halves only");
     is_u64(who_got(&f, 0x54), 2, "to CPU 1");
     is_u64(call(&f, 999, 0, 0, 0, 0), (u32)-KVM_ENOSYS, "and a 32-bit result");
     fake_fini(&f);
@@ -222,10 +225,12 @@ static void create(void)
     struct lapic *l;
 
     fake_init(&f, 1);
-    is_u64((u32)lapic_create(&l, f.chip, &f.v[0]->cpu, 0, false, fake_kick, NULL), (u32)-EEXIST, "an ID twice");
+    is_u64((u32)lapic_create(&l, f.chip, &f.v[0]->cpu, 0, false, fake_kick, NULL), (u32)-EEXIST,
+           "an ID twice");
     is_u64((u32)lapic_create(&l, f.chip, &f.v[0]->cpu, 5000, false, fake_kick, NULL), (u32)-EINVAL,
            "an ID too large");
-    is_u64(lapic_create(&l, f.chip, &f.v[0]->cpu, 1023, false, fake_kick, f.v[0]), 0, "the largest ID");
+    is_u64(lapic_create(&l, f.chip, &f.v[0]->cpu, 1023, false, fake_kick, f.v[0]), 0,
+           "the largest ID");
     lapic_base_set(l, 0xfee00c00);
     lapic_msr_write(l, 0x80f, 0x1ff, false);
     x2apic_enable(&f, 0);

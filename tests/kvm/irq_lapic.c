@@ -37,7 +37,8 @@ static void priorities(void)
     is_u64(lapic_intr_pending(L(&f, 0)), 0, "nothing pending");
     is_u64((u32)lapic_intr_ack(L(&f, 0)), ~0u, "nothing to acknowledge");
     is_u64(msi(&f, 0, false, 0x31), 1, "MSI delivered");
-    ok(requests(&f, 0) == (CPU_REQ_INTR | CPU_REQ_RECHECK), "the CPU is asked to look, and to recheck memory");
+    ok(requests(&f, 0) == (CPU_REQ_INTR | CPU_REQ_RECHECK),
+       "the CPU is asked to look, and to recheck memory");
     ok(atomic_load(&f.v[0]->kicks) == 1, "and kicked");
     msi(&f, 0, false, 0x52);
     msi(&f, 0, false, 0x58);
@@ -145,19 +146,25 @@ static void apic_base(void)
 
 static void x2apic_msrs(void)
 {
-    static const u32 no_read[] = { 0x80b, 0x83f, 0x800, 0x809, 0x80c, 0x80e, 0x82f, 0x831, 0x840, 0x8ff };
-    static const u32 no_write[] = { 0x802, 0x803, 0x80a, 0x80d, 0x810, 0x820, 0x839, 0x82f, 0x831, 0x840 };
-    static const struct { u32 msr; u64 val; } gp[] = {
-        { 0x808, 0x100 }, { 0x80b, 1 }, { 0x80f, 0x1000 }, { 0x828, 1 }, { 0x830, 0x100000 },
-        { 0x830, 0x2000 }, { 0x832, 0x80000 }, { 0x835, 0x20000 }, { 0x837, 0x100 },
-        { 0x838, BIT(32) }, { 0x83e, 4 }, { 0x83f, 0x100 }, { 0x808, BIT(32) },
+    static const u32 no_read[] = {0x80b, 0x83f, 0x800, 0x809, 0x80c,
+                                  0x80e, 0x82f, 0x831, 0x840, 0x8ff};
+    static const u32 no_write[] = {0x802, 0x803, 0x80a, 0x80d, 0x810,
+                                   0x820, 0x839, 0x82f, 0x831, 0x840};
+    static const struct {
+        u32 msr;
+        u64 val;
+    } gp[] = {
+        {0x808, 0x100},  {0x80b, 1},       {0x80f, 0x1000},  {0x828, 1},     {0x830, 0x100000},
+        {0x830, 0x2000}, {0x832, 0x80000}, {0x835, 0x20000}, {0x837, 0x100}, {0x838, BIT(32)},
+        {0x83e, 4},      {0x83f, 0x100},   {0x808, BIT(32)},
     };
     struct fake f;
     u64 v;
     int bad = 0;
 
     fake_init(&f, 18);
-    is_u64((u32)lapic_msr_read(L(&f, 0), 0x808, &v, false), (u32)-EINVAL, "xAPIC mode: x2APIC MSRs #GP");
+    is_u64((u32)lapic_msr_read(L(&f, 0), 0x808, &v, false), (u32)-EINVAL,
+           "xAPIC mode: x2APIC MSRs #GP");
     is_u64((u32)lapic_msr_read(L(&f, 0), 0x10, &v, false), (u32)-ENOENT, "other MSRs are not ours");
     x2apic_enable(&f, 0);
     x2apic_enable(&f, 17);
@@ -169,7 +176,8 @@ static void x2apic_msrs(void)
         bad += wrmsr(&f, 0, no_write[i], 0) != -EINVAL;
     is_u64(bad, 0, "read-only and absent MSRs cannot be written");
     for (unsigned i = 0; i < ARRAY_SIZE(gp); i++)
-        is_u64((u32)wrmsr(&f, 0, gp[i].msr, gp[i].val), (u32)-EINVAL, "reserved bits of %x: #GP", gp[i].msr);
+        is_u64((u32)wrmsr(&f, 0, gp[i].msr, gp[i].val), (u32)-EINVAL, "reserved bits of %x: #GP",
+               gp[i].msr);
     is_u64(rdmsr(&f, 17, 0x802), 17, "ID is 32 bits");
     is_u64(rdmsr(&f, 17, 0x80d), 1 << 16 | 2, "logical ID follows from it");
     is_u64(wrmsr(&f, 0, 0x83f, 0x77), 0, "self IPI");
@@ -231,7 +239,7 @@ static void state(void)
 
 static void split(void)
 {
-    struct kvm_msi m = { .address_lo = 0xfee00000, .data = 0xc000 | 0x5a };
+    struct kvm_msi m = {.address_lo = 0xfee00000, .data = 0xc000 | 0x5a};
     struct fake f;
 
     fake_init(&f, 1);

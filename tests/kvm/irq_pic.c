@@ -199,7 +199,8 @@ static void levels(void)
     is_u64(inb(&f, 0x21), 0xfe, "then the third byte is the mask");
     v = 0;
     ok(irqchip_io_read(f.chip, 0x20, 2, &v) && v == 0xffff, "the bus is 8 bits wide");
-    ok(!irqchip_io_read(f.chip, 0x60, 1, &v) && !irqchip_io_read(f.chip, 0x40, 1, &v), "not our ports");
+    ok(!irqchip_io_read(f.chip, 0x60, 1, &v) && !irqchip_io_read(f.chip, 0x40, 1, &v),
+       "not our ports");
     fake_fini(&f);
 }
 
@@ -231,7 +232,7 @@ static void extint(void)
 
 static void state(void)
 {
-    struct kvm_irqchip a = { .chip_id = 0 }, b = { .chip_id = 1 }, c = { .chip_id = 0 };
+    struct kvm_irqchip a = {.chip_id = 0}, b = {.chip_id = 1}, c = {.chip_id = 0};
     struct fake f, g;
 
     start(&f);

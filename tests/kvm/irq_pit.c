@@ -4,8 +4,8 @@
 
 #include <errno.h>
 
-#define HZ 1193182.0
-#define CLOCKS(n) ((u64)((n) * 1e9 / HZ + 1))
+#define HZ        1193182.0
+#define CLOCKS(n) ((u64)((n)*1e9 / HZ + 1))
 
 static void start(struct fake *f)
 {

@@ -2,7 +2,7 @@
 // A guest and a user space that write garbage everywhere: whatever they do, the chips keep their invariants.
 #include "irq_fake.h"
 
-#define CPUS 3
+#define CPUS   3
 #define ROUNDS 100000
 
 static u64 seed = 0x9e3779b97f4a7c15;
@@ -23,7 +23,8 @@ static u32 pick(u32 n)
 /* Values that mean something come more often than others. */
 static u32 value(void)
 {
-    static const u32 good[] = { 0, 1, ~0u, 0xff, 0x1ff, 0x20031, 0x40031, 0x700, 0x10000, 0x8040, 0xc0500, 0x40041 };
+    static const u32 good[] = {0,       1,     ~0u,     0xff,   0x1ff,   0x20031,
+                               0x40031, 0x700, 0x10000, 0x8040, 0xc0500, 0x40041};
 
     switch (pick(4)) {
     case 0:
@@ -39,7 +40,7 @@ static u32 value(void)
 
 static void guest_port(struct fake *f)
 {
-    static const u16 ports[] = { 0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1, 0x40, 0x41, 0x42, 0x43, 0x61 };
+    static const u16 ports[] = {0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1, 0x40, 0x41, 0x42, 0x43, 0x61};
     u16 port = ports[pick(ARRAY_SIZE(ports))];
     u32 v;
 
@@ -51,7 +52,8 @@ static void guest_port(struct fake *f)
 
 static void guest_page(struct fake *f, unsigned cpu)
 {
-    gpa_t gpa = pick(2) ? 0xfee00000 + pick(0x500) : 0xfec00000 + pick(2) * 16 + (pick(8) ? 0 : pick(256));
+    gpa_t gpa =
+        pick(2) ? 0xfee00000 + pick(0x500) : 0xfec00000 + pick(2) * 16 + (pick(8) ? 0 : pick(256));
     u64 v = value() | (u64)value() << 32;
 
     if (pick(8))
@@ -64,7 +66,7 @@ static void guest_page(struct fake *f, unsigned cpu)
 
 static void guest_msr(struct fake *f, unsigned cpu)
 {
-    static const u32 bases[] = { 0xfee00900, 0xfee00800, 0xfee00d00, 0xfee00000, 0xfee00900 };
+    static const u32 bases[] = {0xfee00900, 0xfee00800, 0xfee00d00, 0xfee00000, 0xfee00900};
     u64 v = value();
 
     switch (pick(6)) {
@@ -87,11 +89,11 @@ static void guest_msr(struct fake *f, unsigned cpu)
 
 static void saved_state(struct fake *f, unsigned cpu)
 {
-    struct kvm_irqchip c = { .chip_id = pick(4) };
+    struct kvm_irqchip c = {.chip_id = pick(4)};
     struct kvm_lapic_state l;
     struct kvm_pit_state2 p;
-    u8 *raw[] = { (u8 *)&c.chip, (u8 *)&l, (u8 *)&p };
-    size_t size[] = { sizeof(struct kvm_ioapic_state), sizeof(l), sizeof(p) };
+    u8 *raw[] = {(u8 *)&c.chip, (u8 *)&l, (u8 *)&p};
+    size_t size[] = {sizeof(struct kvm_ioapic_state), sizeof(l), sizeof(p)};
     unsigned which = pick(3);
 
     irqchip_state_get(f->chip, &c);
@@ -109,7 +111,7 @@ static void saved_state(struct fake *f, unsigned cpu)
 
 static void user_space(struct fake *f)
 {
-    struct kvm_msi m = { .address_lo = 0xfee00000 | (value() & 0xffffc), .data = value() };
+    struct kvm_msi m = {.address_lo = 0xfee00000 | (value() & 0xffffc), .data = value()};
     struct kvm_irq_routing_entry e[4];
 
     switch (pick(8)) {
@@ -118,7 +120,7 @@ static void user_space(struct fake *f)
         break;
     case 1:
         for (unsigned i = 0; i < 4; i++) {
-            e[i] = (struct kvm_irq_routing_entry){ .gsi = pick(30), .type = 1 + pick(3) };
+            e[i] = (struct kvm_irq_routing_entry){.gsi = pick(30), .type = 1 + pick(3)};
             e[i].u.irqchip.irqchip = pick(4);
             e[i].u.irqchip.pin = pick(26);
         }

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CPUS 3
+#define CPUS   3
 #define ROUNDS 400
 
 /* A vCPU thread in miniature: sleeps on a condition variable as run.c sleeps on its descriptor. */
@@ -45,10 +45,10 @@ static void reg(struct runner *v, u32 offset, u32 val)
 
 static void sleep_until(struct runner *v, u64 deadline)
 {
-    struct timespec ts = { .tv_sec = 1u << 30 };
+    struct timespec ts = {.tv_sec = 1u << 30};
 
     if (deadline != IRQ_DEADLINE_NONE)
-        ts = (struct timespec){ (time_t)(deadline / 1000000000), (long)(deadline % 1000000000) };
+        ts = (struct timespec){(time_t)(deadline / 1000000000), (long)(deadline % 1000000000)};
     pthread_mutex_lock(&v->lock);
     while (!v->woken && !pthread_cond_timedwait(&v->cond, &v->lock, &ts))
         ;
@@ -96,7 +96,7 @@ static void *run(void *arg)
 /* Send (vector) again and again, each when the last has arrived, so that each must arrive. */
 static int ping(unsigned cpu, u8 vector, int (*send)(unsigned cpu, u8 vector))
 {
-    struct timespec nap = { 0, 20000 };
+    struct timespec nap = {0, 20000};
 
     for (u64 i = 0; i < ROUNDS; i++) {
         u64 before = atomic_load(&r[cpu].got[vector]);
@@ -114,7 +114,7 @@ static int ping(unsigned cpu, u8 vector, int (*send)(unsigned cpu, u8 vector))
 
 static int by_msi(unsigned cpu, u8 vector)
 {
-    struct kvm_msi m = { .address_lo = 0xfee00000 | cpu << 12, .data = vector };
+    struct kvm_msi m = {.address_lo = 0xfee00000 | cpu << 12, .data = vector};
 
     return irqchip_signal_msi(r[0].chip, &m);
 }
@@ -154,11 +154,12 @@ static void *churn(void *arg)
 {
     struct irqchip *chip = arg;
     struct kvm_irq_routing_entry e[8];
-    struct kvm_irqchip io = { .chip_id = KVM_IRQCHIP_IOAPIC };
+    struct kvm_irqchip io = {.chip_id = KVM_IRQCHIP_IOAPIC};
 
     for (u32 i = 0; i < 8; i++)
-        e[i] = (struct kvm_irq_routing_entry){ .gsi = 16 + i, .type = KVM_IRQ_ROUTING_IRQCHIP,
-                                               .u.irqchip = { KVM_IRQCHIP_IOAPIC, 16 + i } };
+        e[i] = (struct kvm_irq_routing_entry){.gsi = 16 + i,
+                                              .type = KVM_IRQ_ROUTING_IRQCHIP,
+                                              .u.irqchip = {KVM_IRQCHIP_IOAPIC, 16 + i}};
     for (int i = 0; i < 2000; i++) {
         irqchip_routing_set(chip, e, 8, 0);
         irqchip_state_get(chip, &io);
@@ -201,10 +202,12 @@ static void start(struct irqchip *chip)
 int main(void)
 {
     struct sender s[] = {
-        { .cpu = 0, .vector = 0x50, .send = by_msi },  { .cpu = 1, .vector = 0x50, .send = by_msi },
-        { .cpu = 2, .vector = 0x70, .send = by_line }, { .cpu = 1, .vector = 0x71, .send = by_irqfd },
+        {.cpu = 0, .vector = 0x50, .send = by_msi},
+        {.cpu = 1, .vector = 0x50, .send = by_msi},
+        {.cpu = 2, .vector = 0x70, .send = by_line},
+        {.cpu = 1, .vector = 0x71, .send = by_irqfd},
     };
-    struct kvm_irqfd irqfd = { .gsi = 20 };
+    struct kvm_irqfd irqfd = {.gsi = 20};
     struct irqchip *chip;
     pthread_t churner;
 

@@ -15,8 +15,8 @@ static bool fired(struct fake *f, unsigned i, u8 vector)
 
 static void oneshot(void)
 {
-    static const u8 tdcr[] = { 0x0, 0x1, 0x2, 0x3, 0x8, 0x9, 0xa, 0xb };
-    static const u8 divisor[] = { 2, 4, 8, 16, 32, 64, 128, 1 };
+    static const u8 tdcr[] = {0x0, 0x1, 0x2, 0x3, 0x8, 0x9, 0xa, 0xb};
+    static const u8 divisor[] = {2, 4, 8, 16, 32, 64, 128, 1};
     struct fake f;
 
     fake_init(&f, 1);
@@ -25,7 +25,8 @@ static void oneshot(void)
     for (unsigned i = 0; i < 8; i++) {
         wr(&f, 0, 0x3e0, tdcr[i]);
         wr(&f, 0, 0x380, 1000);
-        is_u64(lapic_next_deadline_ns(L(&f, 0)), f.ns + 1000ull * divisor[i], "divide by %u", divisor[i]);
+        is_u64(lapic_next_deadline_ns(L(&f, 0)), f.ns + 1000ull * divisor[i], "divide by %u",
+               divisor[i]);
     }
     wr(&f, 0, 0x3e0, 0xb);
     wr(&f, 0, 0x380, 5000);
@@ -96,7 +97,8 @@ static void periodic(void)
     }
     fake_pass(&f, 1000000);
     fake_pass(&f, 1000000);
-    ok(fired(&f, 0, 0x41) && fired(&f, 0, 0x41) && !fired(&f, 0, 0x41), "one that found the last untaken is owed");
+    ok(fired(&f, 0, 0x41) && fired(&f, 0, 0x41) && !fired(&f, 0, 0x41),
+       "one that found the last untaken is owed");
     fake_pass(&f, 400000);
     is_u64(rd(&f, 0, 0x390), 600000, "count within the period");
     fake_pass(&f, 4000000);
@@ -115,7 +117,8 @@ static void periodic(void)
         start++;
     ok(start > 1 && start < 300, "what is owed has a bound");
     wr(&f, 0, 0x320, 0x40041);
-    is_u64(lapic_next_deadline_ns(L(&f, 0)), IRQ_DEADLINE_NONE, "a change to TSC-deadline mode disarms");
+    is_u64(lapic_next_deadline_ns(L(&f, 0)), IRQ_DEADLINE_NONE,
+           "a change to TSC-deadline mode disarms");
     is_u64(rd(&f, 0, 0x380), 0, "and clears the count");
     wr(&f, 0, 0x380, 1000);
     is_u64(rd(&f, 0, 0x380), 0, "which stays so in that mode");
@@ -215,7 +218,7 @@ static int by_size(const void *a, const void *b)
 static void service_thread(void)
 {
     static struct waiter w;
-    struct timespec nap = { 0, 1500000 };
+    struct timespec nap = {0, 1500000};
     struct irqchip *chip;
     struct lapic *l;
     u64 late[41];
@@ -256,7 +259,7 @@ static void service_thread(void)
 
 static void frequency(void)
 {
-    struct timespec nap = { 0, 50000000 };
+    struct timespec nap = {0, 50000000};
     u64 t0 = kvm_now_ns(), c0 = __builtin_ia32_rdtsc(), t1, c1;
     double khz;
 
@@ -265,7 +268,8 @@ static void frequency(void)
     c1 = __builtin_ia32_rdtsc();
     khz = (double)(c1 - c0) * 1e6 / (double)(t1 - t0);
     printf("# %u kHz stated, %.0f kHz measured\n", kvm_tsc_khz(), khz);
-    ok(khz / kvm_tsc_khz() > 0.999 && khz / kvm_tsc_khz() < 1.001, "TSC frequency within a tenth of a percent");
+    ok(khz / kvm_tsc_khz() > 0.999 && khz / kvm_tsc_khz() < 1.001,
+       "TSC frequency within a tenth of a percent");
 }
 
 int main(void)
