@@ -35,7 +35,8 @@ static int op_sti(struct cpu *c, const struct insn *in)
 
 static int set_ac(struct cpu *c, bool ac)
 {
-    if (c->cpl > 0 || !guest_cpuid_bit(c, 7, 0, CPUID_EBX, 20))
+    /* CR4.SMAP can be set only where CPUID has SMAP, and saves looking. */
+    if (c->cpl > 0 || (!(c->cr4 & CR4_SMAP) && !guest_cpuid_bit(c, 7, 0, CPUID_EBX, 20)))
         return cpu_raise_ud(c);
     c->rflags = ac ? c->rflags | RFLAGS_AC : c->rflags & ~RFLAGS_AC;
     cpu_mode_update(c);
