@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// The host's seat of a virtio-vsock device: packets of one guest, without knowing about rings.
+#pragma once
+
+#include "uvirt/vsock.h"
+#include "vsock/packet.h"
+
+/*
+ * Whoever owns the rings (src/virtio/vsock.c, a vhost-user back end) calls
+ * vsock_device_input() for packets from the guest, and takes packets for it with
+ * vsock_device_take() whenever it has room, after each kick and each input. It must do so
+ * from one thread at a time; the context's sockets are used by any.
+ */
+struct vsock_device;
+struct vsock_framing_ops;
+
+struct vsock_device_config {
+    u64 guest_cid;
+    bool marker; /* marker framing for records: the guest must use it, too */
+
+    /*
+     * There are packets to take. Called from any thread, with the context's lock held: it
+     * may do no more than wake up the owner.
+     */
+    void (*kick)(void *opaque);
+    void *opaque;
+};
+
+/*
+ * A guest that is not there yet. 0, -EINVAL (CID of 2 or less, all ones, or above 32 bits),
+ * -EADDRINUSE (another guest of the context has it, or we), -ENOMEM. The context must
+ * outlive the device.
+ */
+int vsock_device_create(struct uvirt_vsock *v, const struct vsock_device_config *config,
+                        struct vsock_device **ret);
+void vsock_device_free(struct vsock_device *d);
+
+/* The guest's driver is there, and does these types. */
+void vsock_device_start(struct vsock_device *d, bool stream, bool seqpacket);
+
+/* It is gone, or starts anew: its connections end with ECONNRESET, packets for it are dropped. */
+void vsock_device_stop(struct vsock_device *d);
+
+/* End all connections, as vsock_device_stop(), but go on: for TRANSPORT_RESET. */
+void vsock_device_reset(struct vsock_device *d);
+
+/*
+ * A packet from the guest, hdr.len == len; takes it. One that does not come from the guest's
+ * CID is dropped, one for a CID that is not ours is answered with RST.
+ */
+void vsock_device_input(struct vsock_device *d, struct vsock_pkt *p);
+
+/*
+ * True while so many answers wait that no more packets should be read from the guest: one
+ * that sends and never receives would fill our memory.
+ */
+bool vsock_device_congested(struct vsock_device *d);
+
+/* The next packet for the guest, or NULL. It is the caller's until vsock_device_done(). */
+struct vsock_pkt *vsock_device_take(struct vsock_device *d);
+void vsock_device_done(struct vsock_device *d, struct vsock_pkt *p);
+
+/*
+ * The next piece of (p) for a buffer that holds (room) payload bytes: write its header, and
+ * return its length; the caller copies p->data + p->off and adds it to p->off. A packet is
+ * finished when p->off == p->len after at least one piece.
+ */
+u32 vsock_device_piece(struct vsock_device *d, const struct vsock_pkt *p, u32 room,
+                       u8 wire[VSOCK_HDR_SIZE]);

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+// The virtio-vsock device between a host context and a driver: layouts, features, bad rings, resets.
+#include "seat.h"
+
+#define BOTH                                                                                       \
+    (BIT(VIRTIO_VSOCK_F_STREAM) | BIT(VIRTIO_VSOCK_F_SEQPACKET) |                                  \
+     BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM))
+
+static u8 big[262144], back[262144];
+
+/* A connection made by the guest (from_guest) or by the host: end[0] the guest's, [1] the host's. */
+static bool connect_ends(struct seat *s, int type, bool from_guest, sock *end[2])
+{
+    sock *l = listener(from_guest ? s->host : s->guest, type, PORT, 4);
+    sock *c = new_sock(from_guest ? s->guest : s->host, type), *a;
+    int rc = do_connect(c, from_guest ? VMADDR_CID_HOST : GUEST_CID, PORT, true);
+
+    seat_run(s);
+    a = do_accept(l);
+    uvirt_vsock_close(l);
+    end[!from_guest] = c;
+    end[from_guest] = a;
+    return rc == -EINPROGRESS && a && !get_int(c, SO_ERROR);
+}
+
+static void close_ends(struct seat *s, sock *end[2])
+{
+    uvirt_vsock_close(end[0]);
+    seat_run(s);
+    uvirt_vsock_close(end[1]);
+    seat_run(s);
+}
+
+/* Send (len) bytes of (big) and read them at the other end; true if they are the same. */
+static bool carry(struct seat *s, sock *from, sock *to, size_t len, int flags, int *out)
+{
+    size_t sent = 0, got = 0;
+
+    memset(back, 0, sizeof(back));
+    while (got < len) {
+        ssize_t n = sent < len ? do_send(from, big + sent, len - sent, flags | MSG_DONTWAIT) : 0;
+
+        sent += n > 0 ? n : 0;
+        seat_run(s);
+        n = do_recv(to, back + got, sizeof(back) - got, MSG_DONTWAIT, out);
+        if (n <= 0)
+            return false;
+        got += n;
+        seat_run(s);
+    }
+    return got == len && !memcmp(big, back, len);
+}
+
+static void test_layouts(struct seat *s, u64 ring, const char *name)
+{
+    static const struct {
+        unsigned tx, rx;
+        u32 size;
+    } shapes[] = {{1, 1, 3776}, {2, 2, 4096 + 44}, {5, 3, 100}, {4, 1, 65580}};
+    static const u32 sizes[] = {1, 55, 56, 57, 3732, 3733, 32768, 32769, 65536, 65537, 200000};
+    sock *end[2];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
+        seat_start(s, BOTH | ring, shapes[i].tx, shapes[i].rx, shapes[i].size);
+        for (int how = 0; how < 4; how++) {
+            int type = how & 1 ? SOCK_SEQPACKET : SOCK_STREAM, out;
+            bool good = connect_ends(s, type, how & 2, end);
+
+            for (unsigned k = 0; good && k < ARRAY_SIZE(sizes); k++) {
+                int eor = how & 1 && k & 1 ? MSG_EOR : 0;
+
+                good = carry(s, end[0], end[1], sizes[k], eor, &out) &&
+                       (type == SOCK_STREAM || out == eor);
+                good = good && carry(s, end[1], end[0], sizes[k], eor, &out) &&
+                       (type == SOCK_STREAM || out == eor);
+            }
+            ok(good, "%s: %u tx and %u rx descriptors, %u bytes, %s, from %s", name, shapes[i].tx,
+               shapes[i].rx, shapes[i].size, how & 1 ? "SEQPACKET" : "STREAM",
+               how & 2 ? "guest" : "host");
+            close_ends(s, end);
+        }
+    }
+}
+
+static void test_features(struct seat *s)
+{
+    u64 cid = 0;
+    sock *c, *end[2];
+
+    is_u64(driver_reg(&s->v, VIRTIO_MMIO_DEVICE_ID), 19, "device id");
+    cid = driver_reg(&s->v, VIRTIO_MMIO_CONFIG) | (u64)driver_reg(&s->v, VIRTIO_MMIO_CONFIG + 4)
+                                                      << 32;
+    is_u64(cid, GUEST_CID, "guest_cid in the configuration");
+    is_u64(s->dev->features & 7, 7, "all three feature bits are offered");
+    seat_start(s, 0, 1, 1, 3776);
+    c = new_sock(s->host, SOCK_SEQPACKET);
+    is_u64(do_connect(c, GUEST_CID, PORT, true), -ESOCKTNOSUPPORT, "a driver without SEQPACKET");
+    uvirt_vsock_close(c);
+    ok(connect_ends(s, SOCK_STREAM, true, end), "no feature bit means STREAM");
+    close_ends(s, end);
+    ok(!connect_ends(s, SOCK_SEQPACKET, true, end), "and SEQPACKET gets RST");
+    uvirt_vsock_close(end[0]);
+    seat_start(s, BIT(VIRTIO_VSOCK_F_SEQPACKET) | BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM), 1, 1,
+               3776);
+    c = new_sock(s->host, SOCK_STREAM);
+    is_u64(do_connect(c, GUEST_CID, PORT, true), -ENETUNREACH, "NO_IMPLIED_STREAM without STREAM");
+    uvirt_vsock_close(c);
+    driver_set(&s->v, VIRTIO_MMIO_STATUS, 0);
+    c = new_sock(s->host, SOCK_STREAM);
+    is_u64(do_connect(c, GUEST_CID, PORT, true), -ENODEV, "no driver, no route");
+    uvirt_vsock_close(c);
+}
+
+static void test_reset(struct seat *s)
+{
+    sock *end[2];
+    u32 id, len;
+    char c;
+
+    seat_start(s, BOTH, 1, 1, 3776);
+    connect_ends(s, SOCK_STREAM, true, end);
+    driver_set(&s->v, VIRTIO_MMIO_STATUS, 0);
+    is_u64(do_recv(end[1], &c, 1, MSG_DONTWAIT, NULL), -ECONNRESET, "a reset ends the connections");
+    uvirt_vsock_close(end[1]);
+    uvirt_vsock_close(end[0]);
+    seat_start(s, BOTH, 1, 1, 3776);
+    seat_run(s);
+    connect_ends(s, SOCK_STREAM, false, end);
+    virtio_vsock_transport_reset(s->dev);
+    is_u64(do_recv(end[1], &c, 1, MSG_DONTWAIT, NULL), -ECONNRESET, "TRANSPORT_RESET, too");
+    ok(!driver_used(&s->v, 2, &id, &len), "the event waits for a buffer");
+    driver_add(&s->v, 2, &(struct virtq_seg){DRIVER_DATA + 0x7f000, 4}, 0, 1);
+    memset(driver_at(&s->v, DRIVER_DATA + 0x7f000), 0xff, 4);
+    driver_kick(&s->v, 2);
+    ok(driver_used(&s->v, 2, &id, &len) && len == 4 &&
+           !*(u32 *)driver_at(&s->v, DRIVER_DATA + 0x7f000),
+       "and comes then");
+    uvirt_vsock_close(end[1]);
+    uvirt_vsock_close(end[0]);
+    seat_run(s);
+}
+
+/* A raw packet from the guest. */
+static void raw(struct seat *s, u64 src_cid, u64 dst_cid, u16 op, u32 claim, u32 bytes)
+{
+    static u8 wire[VSOCK_HDR_SIZE + 256];
+    struct vsock_hdr h = {.src_cid = src_cid,
+                          .dst_cid = dst_cid,
+                          .src_port = 9,
+                          .dst_port = PORT,
+                          .type = 1,
+                          .op = op,
+                          .len = claim,
+                          .buf_alloc = 4096};
+
+    vsock_hdr_encode(wire, &h);
+    seat_tx(s, wire, bytes, 1);
+}
+
+/* The header in the next used rx buffer; op 0 if there is none. */
+static struct vsock_hdr answer(struct seat *s)
+{
+    struct vsock_hdr h = {0};
+    u32 id, len;
+
+    if (driver_used(&s->v, 0, &id, &len)) {
+        vsock_hdr_decode(&h, driver_at(&s->v, DRIVER_DATA + s->rx_next * SLOT_SIZE));
+        s->rx_next = (s->rx_next + 1) % RX_SLOTS;
+        s->rx_posted--;
+        seat_post(s);
+    }
+    return h;
+}
+
+static void test_bad_packets(struct seat *s)
+{
+    u32 id, len;
+    struct vsock_hdr h;
+
+    seat_start(s, BOTH, 1, 1, 3776);
+    raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_REQUEST, 0, 43);
+    ok(driver_used(&s->v, 1, &id, &len) && !len, "a chain too short for a header comes back");
+    raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_RW, 100, 44 + 99);
+    ok(driver_used(&s->v, 1, &id, &len), "CVE-2025-39718: a length beyond the chain comes back");
+    raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_RW, UINT32_MAX, 44 + 99);
+    ok(driver_used(&s->v, 1, &id, &len), "so does a length that is absurd");
+    ok(!answer(s).op, "and nothing is answered");
+    raw(s, 77, 2, VIRTIO_VSOCK_OP_REQUEST, 0, 44);
+    driver_used(&s->v, 1, &id, &len);
+    ok(!answer(s).op, "a foreign source CID is dropped");
+    raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_REQUEST, 0, 44);
+    driver_used(&s->v, 1, &id, &len);
+    h = answer(s);
+    ok(h.op == VIRTIO_VSOCK_OP_RST && h.src_cid == 2 && h.dst_cid == GUEST_CID &&
+           h.src_port == PORT && h.dst_port == 9 && h.type == 1,
+       "refused: RST at once, swapped");
+    raw(s, GUEST_CID, 88, VIRTIO_VSOCK_OP_REQUEST, 0, 44);
+    driver_used(&s->v, 1, &id, &len);
+    h = answer(s);
+    ok(h.op == VIRTIO_VSOCK_OP_RST && h.src_cid == 88, "another CID: RST from there");
+    raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_RST, 0, 44);
+    driver_used(&s->v, 1, &id, &len);
+    ok(!answer(s).op, "RST is never answered with RST");
+    ok(virtio_device_live(s->dev), "the device survives all that");
+}
+
+static void test_bad_rings(struct seat *s)
+{
+    u32 id, len;
+    unsigned n = 0;
+    sock *end[2];
+    char c;
+
+    seat_start(s, BOTH, 1, 1, 3776);
+    s->rx_slots = 0; /* no more buffers after the four that are posted */
+    while (n < 1000) {
+        raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_REQUEST, 0, 44);
+        if (!driver_used(&s->v, 1, &id, &len))
+            break;
+        n++;
+    }
+    ok(n >= 256 && n < 270, "a guest that never receives is not read for ever: %u", n);
+    seat_start(s, BOTH, 1, 1, 43);
+    raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_REQUEST, 0, 44);
+    ok(!virtio_device_live(s->dev), "an rx buffer below a header: NEEDS_RESET");
+    seat_start(s, BOTH, 1, 1, 44);
+    connect_ends(s, SOCK_STREAM, true, end);
+    ok(virtio_device_live(s->dev), "headers alone may have small buffers");
+    do_send(end[1], "x", 1, MSG_DONTWAIT);
+    virtio_vsock_pump(s->dev);
+    ok(!virtio_device_live(s->dev), "but payload that never fits: NEEDS_RESET");
+    is_u64(do_recv(end[1], &c, 1, MSG_DONTWAIT, NULL), -ECONNRESET, "and the connection is over");
+    uvirt_vsock_close(end[0]);
+    uvirt_vsock_close(end[1]);
+}
+
+static void test_create(struct seat *s)
+{
+    static const u64 bad[] = {0, 1, 2, UINT32_MAX, 1ull << 32, UINT64_MAX};
+    struct virtio_device *d;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+        is_u64(
+            virtio_vsock_create(s->host, &(struct virtio_vsock_options){.guest_cid = bad[i]}, &d),
+            -EINVAL, "CID 0x%llx is reserved", (unsigned long long)bad[i]);
+    is_u64(virtio_vsock_create(s->host, &(struct virtio_vsock_options){.guest_cid = GUEST_CID}, &d),
+           -EADDRINUSE, "a CID that another device has");
+    ok(!virtio_vsock_create(s->host, &(struct virtio_vsock_options){.guest_cid = 4}, &d),
+       "a second guest");
+    virtio_device_free(d);
+}
+
+int main(void)
+{
+    struct seat s;
+
+    for (size_t i = 0; i < sizeof(big); i++)
+        big[i] = i * 2654435761u >> 11;
+    seat_open(&s, false, BOTH);
+    test_create(&s);
+    test_layouts(&s, 0, "split");
+    test_layouts(&s, BIT(VIRTIO_RING_F_EVENT_IDX), "event_idx");
+    test_features(&s);
+    test_reset(&s);
+    test_bad_packets(&s);
+    test_bad_rings(&s);
+    seat_close(&s);
+    seat_open(&s, true, BOTH);
+    test_layouts(&s, 0, "marker");
+    seat_close(&s);
+    return tap_done();
+}
