@@ -208,6 +208,9 @@ static void encoding_convert(const ZydisDecodedInstruction *z, const u8 *bytes, 
         d->modrm_rm = z->raw.modrm.rm;
     }
     d->mem_sib = (z->attributes & ZYDIS_ATTRIB_HAS_SIB) != 0;
+    /* With REX.B and 32-bit addresses Zydis 4.0 sees R13D where SIB means no base. */
+    if (d->mem_sib && d->modrm_mod == 0 && z->raw.sib.base == 5)
+        d->mem_base = REG_ZERO;
     d->disp_size = z->raw.disp.size / 8;
     d->imm_size = (u8)((z->raw.imm[0].size + z->raw.imm[1].size) / 8);
     d->vl = (u8)(z->avx.vector_length / 8);
