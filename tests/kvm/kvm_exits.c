@@ -367,6 +367,33 @@ static void test_soft_breakpoint(void)
     vm_free(&m);
 }
 
+/* A store of 4 bytes, a load, access to a debug register. */
+GUEST16(data_bp_code, "mov %eax, 0x2000\n mov 0x2000, %bl\n mov %dr0, %ecx\n hlt")
+
+/* What a debugger watches, the guest's own debug registers know nothing of. */
+static void test_data_breakpoint(void)
+{
+    BOOT16(m, v, data_bp_code);
+    struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP};
+
+    d.arch.debugreg[1] = 0x2002;
+    d.arch.debugreg[7] = 0x400 | 1 << 2 | 1 << 20 /* 1 byte, writes */;
+    kv(v.fd, KVM_SET_GUEST_DEBUG, &d);
+    runs_to(&v, KVM_EXIT_DEBUG, "the store hits a watched byte");
+    is_u64(v.run->debug.arch.dr6, 0xffff0ff2, "DR6 names it");
+    is_u64(v.run->debug.arch.pc, CODE_AT + 4, "after the store");
+    d.arch.debugreg[7] = 0x400 | 1 << 13 /* GD */;
+    kv(v.fd, KVM_SET_GUEST_DEBUG, &d);
+    runs_to(&v, KVM_EXIT_DEBUG, "access to a debug register");
+    is_u64(v.run->debug.arch.dr6, 0xffff2ff0, "DR6.BD");
+    is_u64(v.run->debug.arch.pc, CODE_AT + 8, "before the access");
+    d.control = 0;
+    kv(v.fd, KVM_SET_GUEST_DEBUG, &d);
+    runs_to(&v, KVM_EXIT_HLT, "debugging off");
+    vcpu_free(&v);
+    vm_free(&m);
+}
+
 /* --- memory that user space writes --- */
 
 GUEST16(patch_code, "1: mov $1, %bl\n hlt\n jmp 1b")
@@ -425,6 +452,7 @@ int main(void)
     test_nmi();
     test_debug();
     test_soft_breakpoint();
+    test_data_breakpoint();
     test_patched_code();
     test_coalesced();
     return tap_done();

@@ -11,6 +11,7 @@
 #define STOP_POLL 256 /* blocks between looks at stop_flag and calls of poll(): a power of two */
 
 #define DR7_ENABLED 0xffull
+#define DR6_TRAPS 0xfull
 #define DR6_BS BIT(14)
 #define GUESTDBG_ENABLE BIT(0)     /* KVM_GUESTDBG_* */
 #define GUESTDBG_SINGLESTEP BIT(1)
@@ -279,7 +280,9 @@ static int step(struct cpu *c)
         dr6 |= DR6_BS;
     }
     if (c->guest_debug & GUESTDBG_SINGLESTEP)
-        return rc ? rc : debug_exit(c, DR6_BS);
+        return rc ? rc : debug_exit(c, DR6_BS | (c->guest_debug & GUESTDBG_USE_HW_BP ? dr6 : 0));
+    if (dr6 & DR6_TRAPS && c->guest_debug & GUESTDBG_USE_HW_BP)
+        return rc ? rc : debug_exit(c, dr6 & DR6_TRAPS);
     if (dr6 && rc == OP_NEXT)
         return raise_db(c, dr6);
     return rc;

@@ -75,17 +75,30 @@ static void fill_entry(struct cpu *c, struct tlb *t, u64 lin, const struct walk 
 }
 
 #define DR7_ENABLED 0xffull
+#define GUESTDBG_USE_HW_BP BIT(17) /* KVM_GUESTDBG_USE_HW_BP */
 
-/* Note data breakpoints that [lin, lin + len) touches: SDM 3B 17.2.4. While one is armed no entry is filled. */
+/* Is a breakpoint armed, the guest's or its debugger's? */
+static bool breakpoints_armed(const struct cpu *c)
+{
+    return (c->dr7 | c->guest_debug_dr[7]) & DR7_ENABLED;
+}
+
+/*
+ * Note data breakpoints that [lin, lin + len) touches: SDM 3B 17.2.4. While one is armed no entry is filled.
+ * A debugger that sets breakpoints takes all four from the guest.
+ */
 static void watch(struct cpu *c, u64 lin, unsigned len, bool write)
 {
     static const u8 lengths[4] = {1, 2, 8, 4};
+    bool ours = c->guest_debug & GUESTDBG_USE_HW_BP;
+    const u64 *dr = ours ? c->guest_debug_dr : c->dr;
+    u64 dr7 = ours ? c->guest_debug_dr[7] : c->dr7;
 
     for (unsigned i = 0; i < 4; i++) {
-        unsigned type = c->dr7 >> (16 + 4 * i) & 3, n = lengths[c->dr7 >> (18 + 4 * i) & 3];
-        u64 at = c->dr[i] & ~(u64)(n - 1);
+        unsigned type = dr7 >> (16 + 4 * i) & 3, n = lengths[dr7 >> (18 + 4 * i) & 3];
+        u64 at = dr[i] & ~(u64)(n - 1);
 
-        if (c->dr7 >> (2 * i) & 3 && (type == 3 || (type == 1 && write)) && lin < at + n &&
+        if (dr7 >> (2 * i) & 3 && (type == 3 || (type == 1 && write)) && lin < at + n &&
             at < lin + len)
             c->watch_hit |= BIT(i);
     }
@@ -101,7 +114,7 @@ static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct pl
     int rc;
 
     pl->len = len;
-    if (unlikely(c->dr7 & DR7_ENABLED) && !(acc & MMU_SYSTEM))
+    if (unlikely(breakpoints_armed(c)) && !(acc & MMU_SYSTEM))
         watch(c, lin, len, write);
     if ((lin ^ (write ? e->tag_w : e->tag_r)) <= PAGE_SIZE - len) {
         pl->host = (u8 *)(lin + e->delta);
@@ -126,7 +139,7 @@ static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct pl
     pl->host = mem_slot_hva(pl->slot, w.gpa);
     if (view_writes(c, &w, c->cpl == 3 && !(acc & MMU_SYSTEM)))
         pl->fast = write_may_be_fast(c, pl->slot, w.gpa);
-    if (likely(!(c->dr7 & DR7_ENABLED)))
+    if (likely(!breakpoints_armed(c)))
         fill_entry(c, t, lin, &w, pl->slot, pl->fast);
     return OP_NEXT;
 }

@@ -10,6 +10,7 @@
 #define DR7_WRITABLE 0xffff23ffull
 #define DR7_GD BIT(13)
 #define DR7_ENABLED 0xffull
+#define GUESTDBG_USE_HW_BP BIT(17) /* KVM_GUESTDBG_USE_HW_BP */
 
 /* Which register, and may it be touched? Negative: an exception was raised. */
 static int access_check(struct cpu *c, const struct insn *in)
@@ -23,6 +24,12 @@ static int access_check(struct cpu *c, const struct insn *in)
     }
     if (c->cpl > 0)
         return cpu_raise_gp(c);
+    if (c->guest_debug & GUESTDBG_USE_HW_BP && c->guest_debug_dr[7] & DR7_GD) {
+        c->exit = CPU_EXIT_DEBUG;
+        c->exit_vector = EXC_DB;
+        c->exit_dr6 = DR6_ONES | DR6_BD;
+        return OP_EXIT;
+    }
     if (c->dr7 & DR7_GD) {
         cpu_raise(c, EXC_DB);
         c->exc.payload = DR6_BD;
