@@ -251,6 +251,13 @@ enum cpu_exit_reason {
 #define CPU_REQ_INIT BIT(7)
 #define CPU_REQ_SLOTS BIT(8)     /* memslots changed: drop the TLB and all blocks */
 
+/* When cpu_bus.msr_trap() is called. */
+enum cpu_msr_trap {
+    CPU_MSR_ASK,     /* before the access */
+    CPU_MSR_UNKNOWN, /* this CPU has no such MSR, nor have its chips by what the CPU knows */
+    CPU_MSR_INVALID, /* it has, but not for this access or value */
+};
+
 struct cpu;
 
 /*
@@ -267,6 +274,11 @@ struct cpu_bus {
     /* MSRs that sys/msr.c does not hold itself: APIC, kvmclock, … OP_FAULT: unknown (#GP raised by the caller). */
     int (*msr_read)(struct cpu *c, u32 index, u64 *val);
     int (*msr_write)(struct cpu *c, u32 index, u64 val);
+    /*
+     * RDMSR and WRMSR, before the access is made (CPU_MSR_ASK) and again if it would raise #GP. OP_NEXT: go on; OP_END:
+     * another has made it, (val) is what a read gives; OP_FAULT, OP_EXIT as above. NULL: every access is the CPU's.
+     */
+    int (*msr_trap)(struct cpu *c, enum cpu_msr_trap why, u32 index, bool write, u64 *val);
     /* Vector of the interrupt to deliver now, acknowledged; or -1 for none. */
     int (*intr_ack)(struct cpu *c);
     /* True if intr_ack() would return a vector. */
@@ -330,6 +342,7 @@ struct cpu {
     bool nmi_blocked;
     u8 nmi_pending;   /* 0, 1, or 2 when one came before another was taken */
     bool halted;      /* HLT executed, nothing woke it yet */
+    u32 io_elements;  /* during io_in(): how many elements a REP INS would take from here on, in one page; else 1 */
     u8 exit;          /* enum cpu_exit_reason, valid when cpu_run() has returned */
     u32 exit_vector;  /* CPU_EXIT_DEBUG: EXC_DB or EXC_BP */
     u64 exit_dr6;
@@ -441,6 +454,9 @@ int cpu_event_deliver(struct cpu *c, const struct cpu_event *ev);
 /* RDMSR, WRMSR: OP_NEXT, or OP_FAULT with #GP raised, or what the bus said. (host): KVM_{GET,SET}_MSRS, no guest CPUID checks. */
 int cpu_msr_read(struct cpu *c, u32 index, u64 *val, bool host);
 int cpu_msr_write(struct cpu *c, u32 index, u64 val, bool host);
+
+/* Is there such an MSR in the CPU, as its guest sees it? Those that the bus has do not count. */
+bool cpu_msr_known(const struct cpu *c, u32 index);
 
 /* Indices that KVM_GET_MSR_INDEX_LIST names, in order; NULL past the end. */
 const u32 *cpu_msr_index_list(unsigned *count);

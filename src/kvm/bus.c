@@ -99,6 +99,11 @@ static int bus_msr_write(struct cpu *c, u32 index, u64 val)
     return rc ? OP_FAULT : OP_NEXT;
 }
 
+static int bus_msr_trap(struct cpu *c, enum cpu_msr_trap why, u32 index, bool write, u64 *val)
+{
+    return kvm_msr_trap(vcpu_of(c), why, index, write, val);
+}
+
 static bool bus_intr_pending(struct cpu *c)
 {
     struct kvm_vcpu *v = vcpu_of(c);
@@ -157,6 +162,7 @@ const struct cpu_bus kvm_bus = {
     .mmio_write = bus_mmio_write,
     .msr_read = bus_msr_read,
     .msr_write = bus_msr_write,
+    .msr_trap = bus_msr_trap,
     .intr_pending = bus_intr_pending,
     .intr_ack = bus_intr_ack,
     .cr8_read = bus_cr8_read,

@@ -150,6 +150,8 @@ KVM_ROW_VM(KVM_SET_BOOT_CPU_ID, VALUE, char, kvm_vm_set_boot_cpu_id, KVM_CAP_SET
     "ID of the bootstrap processor. EBUSY once a vCPU exists.")
 KVM_ROW_VM(KVM_ENABLE_CAP, IN, struct kvm_enable_cap, kvm_vm_enable_cap, KVM_CAP_ENABLE_CAP_VM,
     "Turn on a VM capability; EINVAL for one that cannot be.")
+KVM_ROW_VM(KVM_X86_SET_MSR_FILTER, IN, struct kvm_msr_filter, kvm_vm_set_msr_filter, KVM_CAP_X86_MSR_FILTER,
+    "Which MSRs the guest may read and write. EINVAL for unknown flags, a bitmap of more than 1536 bytes, or no MSR at all.")
 KVM_ROW_VM(KVM_CREATE_IRQCHIP, NONE, char, kvm_vm_create_irqchip, KVM_CAP_IRQCHIP,
     "Two 8259s, an IOAPIC, and a LAPIC for each vCPU to come. EEXIST; EINVAL once a vCPU exists.")
 KVM_ROW_VM(KVM_GET_IRQCHIP, INOUT, struct kvm_irqchip, kvm_vm_get_irqchip, KVM_CAP_IRQCHIP,

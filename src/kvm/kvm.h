@@ -110,6 +110,9 @@ struct kvm_vm {
     u64 disabled_quirks;
     bool exception_payload, triple_fault_event;
     u64 manual_dirty_log; /* KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET */
+    _Atomic u32 msr_exit_reasons;      /* KVM_MSR_EXIT_REASON_*: MSR accesses that user space wants to hear of */
+    _Atomic bool platform_info_hidden; /* guests get #GP for MSR_PLATFORM_INFO */
+    struct msr_filter *msr_filter;     /* NULL: none; replaced with the world held, read inside */
     _Atomic s64 tsc_offset; /* that vCPUs in step share; vCPU threads read and write it */
     struct kvm_stats_fd *stats;
 };
@@ -118,6 +121,16 @@ struct kvm_vm {
 
 struct kvm_vcpu_stats {
     u64 exits, io_exits, mmio_exits, signal_exits, irq_window_exits, halt_exits, halt_wakeup;
+};
+
+/* An MSR access that user space decides. msr_user.c. */
+struct kvm_msr_exit {
+    bool waiting;  /* shown to user space, or about to be */
+    bool answered; /* the step that follows takes (error) and (data) */
+    bool write;
+    u8 error;
+    u32 index, reason;
+    u64 data, rip;
 };
 
 struct kvm_vcpu {
@@ -141,6 +154,7 @@ struct kvm_vcpu {
     u64 apic_base, cr8;  /* without irqchip */
     int irq_queued;      /* vector that KVM_INTERRUPT gave, or -1 */
     struct kvm_io io;
+    struct kvm_msr_exit msr_exit;
     struct kvm_vcpu_stats stats;
     struct kvm_stats_fd *stats_fd;
 
@@ -192,6 +206,24 @@ u32 kvm_vcpu_xsave_size(const struct kvm_vcpu *v);
 
 /* What the CPU calls back for I/O, MSRs and interrupts; (owner) is a struct kvm_vcpu. bus.c. */
 extern const struct cpu_bus kvm_bus;
+
+/* --- MSR accesses for user space (msr_user.c) --- */
+
+struct msr_filter;
+
+void msr_filter_free(struct msr_filter *f);
+
+/* KVM_ENABLE_CAP(KVM_CAP_X86_USER_SPACE_MSR). 0 or -EINVAL. */
+int kvm_msr_exit_reasons(struct kvm_vm *vm, u64 reasons);
+
+/* For struct cpu_bus: op_results. */
+int kvm_msr_trap(struct kvm_vcpu *v, enum cpu_msr_trap why, u32 index, bool write, u64 *val);
+
+/* The CPU has stopped: true when user space has to decide an access first (then kvm_run says which). */
+bool kvm_msr_stopped(struct kvm_vcpu *v);
+
+/* KVM_RUN again: take user space's answer. True when the instruction is to be stepped now. */
+bool kvm_msr_complete(struct kvm_vcpu *v);
 
 /* --- capabilities (cap.c) --- */
 

@@ -236,7 +236,7 @@ static int why_stopped(struct kvm_vcpu *v)
         kvm_io_drop(v);
         return internal_error(v);
     }
-    if (kvm_io_stopped(v))
+    if (kvm_io_stopped(v) || kvm_msr_stopped(v))
         return RUN_EXIT;
     switch (c->exit) {
     case CPU_EXIT_HLT:
@@ -331,6 +331,11 @@ static int wait_for_init(struct kvm_vcpu *v)
 /* Let the instruction that waits for user space's answer finish. */
 static int finish_io(struct kvm_vcpu *v)
 {
+    if (kvm_msr_complete(v)) {
+        cpu_step(v->cpu);
+        v->msr_exit.answered = false;
+        return why_stopped(v);
+    }
     switch (kvm_io_complete(v)) {
     case KVM_IO_SHOWN:
         return RUN_EXIT;
@@ -370,7 +375,7 @@ static bool ready_for_injection(struct kvm_vcpu *v)
     if (v->vm->chip_mode == KVM_CHIP_KERNEL)
         return true;
     return v->irq_queued < 0 && c->rflags & RFLAGS_IF && !c->inhibit && !c->exc.pending &&
-           !c->reinject.pending && !v->io.waiting;
+           !c->reinject.pending && !v->io.waiting && !v->msr_exit.waiting;
 }
 
 static void save_run(struct kvm_vcpu *v)

@@ -25,6 +25,7 @@ static void vm_free(struct kvm_vm *vm)
     if (vm->ioevents)
         ioevents_free(vm->ioevents);
     coalesced_free(vm->coalesced);
+    msr_filter_free(vm->msr_filter);
     cpu_world_free(vm->world);
     if (vm->mem)
         mem_free(vm->mem);
@@ -226,6 +227,11 @@ static int enable_locked(struct kvm_vm *vm, const struct kvm_enable_cap *c)
             return -EINVAL;
         vm->manual_dirty_log = arg;
         return 0;
+    case KVM_CAP_MSR_PLATFORM_INFO:
+        atomic_store(&vm->platform_info_hidden, !arg);
+        return 0;
+    case KVM_CAP_X86_USER_SPACE_MSR:
+        return kvm_msr_exit_reasons(vm, arg);
     case KVM_CAP_MAX_VCPU_ID:
         return limit_vcpu_ids(vm, arg);
     case KVM_CAP_X86_APIC_BUS_CYCLES_NS:

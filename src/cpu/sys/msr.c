@@ -49,6 +49,8 @@ static const struct msr_row *row_for(const struct cpu *c, u32 index, bool host)
     return row->flags & MSR_HOST || !gate_open(c, row) ? NULL : row;
 }
 
+bool cpu_msr_known(const struct cpu *c, u32 index) { return row_for(c, index, false) != NULL; }
+
 static int unknown(struct cpu *c, int rc)
 {
     return rc == OP_FAULT ? cpu_raise_gp(c) : rc;

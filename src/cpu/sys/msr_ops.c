@@ -22,6 +22,26 @@ static void set_edx_eax(struct cpu *c, u64 val)
     c->r[REG_RDX] = (u32)(val >> 32);
 }
 
+static int msr_ask(struct cpu *c, enum cpu_msr_trap why, bool write, u64 *val)
+{
+    return c->bus->msr_trap ? c->bus->msr_trap(c, why, (u32)c->r[REG_RCX], write, val) : OP_NEXT;
+}
+
+/* The access is about to raise #GP, unless somebody else makes it. */
+static int msr_refused(struct cpu *c, bool write, u64 *val)
+{
+    struct cpu_event gp = c->exc;
+    bool known = cpu_msr_known(c, (u32)c->r[REG_RCX]);
+    int rc;
+
+    c->exc.pending = false;
+    rc = msr_ask(c, known ? CPU_MSR_INVALID : CPU_MSR_UNKNOWN, write, val);
+    if (rc != OP_NEXT)
+        return rc;
+    c->exc = gp;
+    return OP_FAULT;
+}
+
 static int op_rdmsr(struct cpu *c, const struct insn *in)
 {
     u64 val = 0;
@@ -29,19 +49,31 @@ static int op_rdmsr(struct cpu *c, const struct insn *in)
 
     if (c->cpl > 0)
         return cpu_raise_gp(c);
-    rc = cpu_msr_read(c, (u32)c->r[REG_RCX], &val, false);
-    if (rc >= 0)
-        set_edx_eax(c, val);
-    return rc;
+    rc = msr_ask(c, CPU_MSR_ASK, false, &val);
+    if (rc == OP_NEXT) {
+        rc = cpu_msr_read(c, (u32)c->r[REG_RCX], &val, false);
+        if (rc == OP_FAULT)
+            rc = msr_refused(c, false, &val);
+    }
+    if (rc < 0)
+        return rc;
+    set_edx_eax(c, val);
+    return OP_NEXT;
 }
 
 static int op_wrmsr(struct cpu *c, const struct insn *in)
 {
+    u64 val = edx_eax(c);
     int rc;
 
     if (c->cpl > 0)
         return cpu_raise_gp(c);
-    rc = cpu_msr_write(c, (u32)c->r[REG_RCX], edx_eax(c), false);
+    rc = msr_ask(c, CPU_MSR_ASK, true, &val);
+    if (rc == OP_NEXT) {
+        rc = cpu_msr_write(c, (u32)c->r[REG_RCX], val, false);
+        if (rc == OP_FAULT)
+            rc = msr_refused(c, true, &val);
+    }
     return rc < 0 ? rc : OP_STOP;
 }
 

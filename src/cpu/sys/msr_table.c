@@ -16,7 +16,7 @@
 #define U32_ONLY 0xffffffffull
 
 /* Slots of c->msr_misc. */
-enum { MISC_HWCR, MISC_DE_CFG, MISC_VIRT_SPEC_CTRL };
+enum { MISC_HWCR, MISC_DE_CFG, MISC_VIRT_SPEC_CTRL, MISC_POWER_CTL };
 
 /* --- IA32_EFER: SDM 4 table 2-2, SDM 3A 9.8.5 --- */
 
@@ -248,6 +248,8 @@ const struct msr_row msr_rows[] = {
      .writable = 3, .source = "SDM 4 2-2"},
     {.index = 0x1db, .count = 4, .name = "MSR_LASTBRANCH", .off = MSR_NOWHERE, .flags = MSR_RO,
      .source = "APM 2 13.1.1.6"},
+    {.index = 0x1fc, .count = 1, .name = "MSR_POWER_CTL", .off = MISC(MISC_POWER_CTL), .flags = MSR_LIST,
+     .writable = ALL, .source = "SDM 4 2-20"},
     {.index = 0x200, .count = 2 * MTRR_COUNT, .name = "IA32_MTRR_PHYS", .off = CPU(mtrr_var), .writable = ALL,
      .valid = mtrr_var_valid, .gate = {GATE_MTRR}, .source = "SDM 3A 11.11.2.3"},
     {.index = 0x250, .count = 1, .name = "IA32_MTRR_FIX64K_00000", .off = CPU(mtrr_fixed), .writable = ALL,
