@@ -55,8 +55,11 @@ static unsigned random_tail(u8 *p)
 static unsigned random_bytes(enum space space, u8 *p)
 {
     static const u8 mandatory[] = {0x66, 0xf2, 0xf3};
+    static const u8 ignored[] = {0x26, 0x2e, 0x36, 0x3e, 0x67, 0x66};
     unsigned n = 0;
 
+    if (!pick(10)) /* 66 counts in legacy forms only, and there F2 and F3 go before it */
+        p[n++] = ignored[pick(space == SPACE_LEGACY ? 6 : 5)];
     switch (space) {
     case SPACE_LEGACY:
         if (pick(4))
