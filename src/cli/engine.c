@@ -73,6 +73,14 @@ static void drop_row(struct kvm_cpuid2 *t, u32 leaf, u32 index, bool any_index)
     t->nent = n;
 }
 
+/* Without their state, features that need it go as well. */
+static void drop_features(struct kvm_cpuid2 *t, u32 gone)
+{
+    for (const struct cpuid_feature *f = cpuid_features; f->name; f++)
+        if ((f->xcr0 & gone) && has(t, f))
+            *feature_word(t, f) &= ~(u32)BIT(f->bit);
+}
+
 /* Leaf 0DH says which state there is: only that of features which are left. */
 static void match_xstate(struct kvm_cpuid2 *t)
 {
@@ -90,6 +98,7 @@ static void match_xstate(struct kvm_cpuid2 *t)
         drop_row(t, LEAF_TILE, 0, true);
         drop_row(t, LEAF_TMUL, 0, true);
     }
+    drop_features(t, gone);
     for (u32 i = 2; i < 32; i++)
         if (gone >> i & 1)
             drop_row(t, LEAF_XSTATE, i, false);
