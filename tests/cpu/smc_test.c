@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// Code that changes under the block cache: stores of its own, through an alias, from outside, and across modes.
+
+#include "op_cpu.h"
+
+#define CODE 0x10000u
+#define NEXT (CODE + PAGE_SIZE)
+#define HLT 0xf4
+
+/* mov eax, (v); hlt. Written behind the CPU's back, so ask for a recheck. */
+static void put_mov(u64 at, u32 v)
+{
+    ram[at] = 0xb8;
+    memcpy(ram + at + 1, &v, 4);
+    ram[at + 5] = HLT;
+    cpu_request(c, CPU_REQ_RECHECK);
+}
+
+static u64 run_at(u64 rip)
+{
+    c->rip = rip;
+    c->halted = false;
+    return cpu_run(c) == CPU_EXIT_HLT ? c->r[REG_RAX] : ~0ull;
+}
+
+/* One instruction at (rip) with (cpl): RAX afterwards. */
+static u64 step_at(u64 rip, u8 cpl)
+{
+    c->cpl = cpl;
+    c->rip = rip;
+    cpu_mode_update(c);
+    cpu_step(c);
+    return c->r[REG_RAX];
+}
+
+static void test_store(void)
+{
+    /* mov dword [rbx], ecx; then the immediate it has just changed, in the same block */
+    static const u8 store[] = {0x89, 0x0b, 0xb8, 1, 0, 0, 0, HLT};
+
+    op_reset();
+    memcpy(ram + CODE, store, sizeof(store));
+    c->r[REG_RBX] = CODE + 3;
+    c->r[REG_RCX] = 7;
+    is_u64(run_at(CODE), 7, "a store to the next instruction of its own block");
+    c->r[REG_RCX] = 8;
+    is_u64(run_at(CODE), 8, "and again");
+}
+
+static void test_alias(void)
+{
+    static const u8 store[] = {0x89, 0x0b, HLT}; /* mov dword [rbx], ecx */
+    const u64 alias = CODE + 2 * PAGE_SIZE;
+
+    op_reset();
+    put_mov(CODE, 1);
+    memcpy(ram + NEXT, store, sizeof(store));
+    put64(PT + (alias >> 12) * 8, CODE | 7);
+    is_u64(run_at(CODE), 1, "before");
+    c->r[REG_RBX] = alias + 1;
+    c->r[REG_RCX] = 0x55;
+    run_at(NEXT);
+    is_u64(run_at(CODE), 0x55, "a store through another linear address");
+    is_u64(run_at(alias), 0x55, "and the alias runs the same code");
+}
+
+static void test_outside(void)
+{
+    u32 v = 0x66;
+
+    op_reset();
+    put_mov(CODE, 1);
+    is_u64(run_at(CODE), 1, "before");
+    mem_write(mem, CODE + 1, &v, sizeof(v));
+    is_u64(run_at(CODE), 0x66, "a device writes through the memory's door");
+    v = 0x77;
+    memcpy(ram + CODE + 1, &v, sizeof(v)); /* as a KVM client does, unseen */
+    cpu_request(c, CPU_REQ_RECHECK);
+    is_u64(run_at(CODE), 0x77, "somebody writes behind it, and a recheck is asked for");
+}
+
+static void test_modes(void)
+{
+    u32 v = 0x88;
+
+    op_reset();
+    put_mov(CODE, 1);
+    is_u64(step_at(CODE, 0), 1, "CPL 0");
+    is_u64(step_at(CODE, 3), 1, "CPL 3 has a block of its own");
+    c->cpl = 0;
+    cpu_mode_update(c);
+    mmu_store(c, CODE + 1, &v, sizeof(v), 0);
+    is_u64(step_at(CODE, 0), 0x88, "after a store: CPL 0");
+    is_u64(step_at(CODE, 3), 0x88, "after a store: CPL 3, though its key differs");
+}
+
+static void test_crossing(void)
+{
+    const u64 at = NEXT - 3; /* opcode and two bytes here, two bytes there */
+    u16 v = 0x9999;
+
+    op_reset();
+    put_mov(at, 0x11112222);
+    is_u64(run_at(at), 0x11112222, "an instruction across two pages");
+    mmu_store(c, NEXT, &v, sizeof(v), 0);
+    is_u64(run_at(at), 0x99992222, "its second page is written");
+    memcpy(ram + NEXT + 2 * PAGE_SIZE, "\x44\x44\xf4", 3);
+    put64(PT + (NEXT >> 12) * 8, (NEXT + 2 * PAGE_SIZE) | 7);
+    tlb_flush(c);
+    is_u64(run_at(at), 0x44442222, "its second page is another one");
+}
+
+int main(void)
+{
+    if (!op_create())
+        return tap_skip_all("no memory");
+    test_store();
+    test_alias();
+    test_outside();
+    test_modes();
+    test_crossing();
+    op_destroy();
+    return tap_done();
+}
