@@ -21,6 +21,8 @@
 #define MSR_IA32_MISC_ENABLE    0x1a0
 #define MISC_ENABLE_FAST_STRING BIT(0)
 #define MSR_MTRR_DEF_TYPE       0x2ff
+#define MSR_HWCR                0xc0010015
+#define HWCR_TSC_FREQ_SEL       BIT(24)
 #define MTRR_ENABLE_WRITE_BACK  (BIT(11) | 6)
 
 static int vcpu_ioctl(struct vcpu *v, unsigned long request, void *arg, const char *name,
@@ -40,11 +42,12 @@ static void set_msrs(struct vcpu *v)
 {
     struct {
         struct kvm_msrs h;
-        struct kvm_msr_entry e[2];
+        struct kvm_msr_entry e[3];
     } m = {
-        .h.nmsrs = 2,
+        .h.nmsrs = 3,
         .e = {{.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
-              {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WRITE_BACK}},
+              {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WRITE_BACK},
+              {.index = MSR_HWCR, .data = HWCR_TSC_FREQ_SEL}}, /* AMD's: the TSC is P0's, which Linux checks */
     };
 
     v->vm->be->ioctl(v->fd, KVM_SET_MSRS, (unsigned long)&m);

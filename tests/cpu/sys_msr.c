@@ -172,8 +172,10 @@ static void test_gates(struct cpu *c)
     is_gp(c, cpu_msr_write(c, 0x1c4, 0, false), "XFD without its CPUID bit");
     is_gp(c, cpu_msr_read(c, 0x1c5, &val, false), "XFD_ERR");
     is_u64(cpu_msr_read(c, 0x1c4, &val, true), OP_NEXT, "the host may look");
-    is_u64(cpu_msr_read(c, 0xc0010015, &val, false), OP_NEXT, "HWCR on an AMD CPU");
-    is_u64(val & BIT(24), BIT(24), "says that the TSC is P0's");
+    is_u64(cpu_msr_write(c, 0xc0010015, BIT(24) | BIT(18) | BIT(3), true), OP_NEXT, "HWCR on an AMD CPU");
+    is_u64(cpu_msr_read(c, 0xc0010015, &val, false), OP_NEXT, "its read");
+    is_u64(val, BIT(24) | BIT(18), "keeps TscFreqSel and McStatusWrEn");
+    is_gp(c, cpu_msr_write(c, 0xc0010015, BIT(30), true), "and has no IRPerfEn");
     is_gp(c, cpu_msr_read(c, 0x9e, &val, false), "SMBASE from the guest");
 }
 

@@ -178,6 +178,17 @@ static bool xfd_valid(const struct cpu *c, u32 n, u64 val, bool host)
     return !(val & ~(c->cpuid_xcr0 & XCR0_XTILEDATA));
 }
 
+/* --- HWCR: APM 2 3.2.10. Of what Linux sets, the bits that work around errata are accepted and forgotten. --- */
+
+#define HWCR_KEPT (BIT(18) /* McStatusWrEn */ | BIT(24) /* TscFreqSel */)
+#define HWCR_DROPPED (BIT(3) | BIT(6) | BIT(8))
+
+static int hwcr_write(struct cpu *c, const struct msr_row *row, u32 n, u64 val, bool host)
+{
+    *msr_field(c, row, n) = val & HWCR_KEPT;
+    return OP_NEXT;
+}
+
 /* --- the table --- */
 
 #define CPU(member) offsetof(struct cpu, member)
@@ -286,9 +297,8 @@ const struct msr_row msr_rows[] = {
      .writable = U32_ONLY, .gate = {G(0x80000001, 0, EDX, 27), G(7, 0, ECX, 22)}, .source = "SDM 4 2-2"},
     {.index = 0xc0010010, .count = 1, .name = "SYSCFG", .off = MSR_NOWHERE, .flags = MSR_AMD | MSR_DROP,
      .writable = ALL, .source = "APM 2 3.2.1"},
-    /* Bit 24 (TscFreqSel) says that the TSC runs at P0's frequency, which Linux checks. */
     {.index = 0xc0010015, .count = 1, .name = "HWCR", .off = MISC(MISC_HWCR), .flags = MSR_AMD | MSR_LIST,
-     .writable = BIT(3) | BIT(6) | BIT(8) | BIT(18) | BIT(24) | BIT(30), .fixed = BIT(24), .source = "APM 2 3.2.10"},
+     .writable = HWCR_DROPPED | HWCR_KEPT, .write = hwcr_write, .source = "APM 2 3.2.10"},
     {.index = 0xc001001f, .count = 1, .name = "NB_CFG", .off = MSR_NOWHERE, .flags = MSR_AMD | MSR_DROP,
      .writable = ALL, .source = "BKDG 10h"},
     {.index = 0xc0010020, .count = 1, .name = "PATCH_LOADER", .off = MSR_NOWHERE,
