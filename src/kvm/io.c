@@ -29,11 +29,34 @@ static struct kvm_frag *enqueue(struct kvm_vcpu *v)
     return &io->queue[io->queued++];
 }
 
+bool kvm_io_bulk_left(const struct kvm_vcpu *v)
+{
+    return v->io.bulk_used < v->io.bulk_size && v->cpu->rip == v->io.bulk_rip;
+}
+
+/* The next element of what user space gave a REP INS. */
+static bool bulk_take(struct kvm_vcpu *v, u64 port, void *buf, unsigned size)
+{
+    struct kvm_io *io = &v->io;
+
+    if (io->bulk_used >= io->bulk_size)
+        return false;
+    if (port != io->bulk_port || size != io->bulk_width) {
+        io->bulk_size = 0; /* another instruction */
+        return false;
+    }
+    memcpy(buf, io->bulk + io->bulk_used, size);
+    io->bulk_used += size;
+    return true;
+}
+
 int kvm_io_read(struct kvm_vcpu *v, bool pio, u64 addr, void *buf, unsigned size)
 {
     struct kvm_io *io = &v->io;
     struct kvm_frag *f;
 
+    if (pio && io->used >= io->logged && bulk_take(v, addr, buf, size))
+        return OP_NEXT;
     if (io->used < io->logged) {
         f = &io->log[io->used];
         if (same(f, pio, addr, size)) {
@@ -45,7 +68,9 @@ int kvm_io_read(struct kvm_vcpu *v, bool pio, u64 addr, void *buf, unsigned size
     }
     f = enqueue(v);
     if (f) {
-        *f = (struct kvm_frag){.addr = addr, .size = (u8)size, .pio = pio};
+        *f = (struct kvm_frag){.addr = addr, .size = (u8)size, .pio = pio, .count = 1};
+        if (pio && v->cpu->io_elements > 1)
+            f->count = v->cpu->io_elements;
         io->waiting = true;
     }
     return OP_EXIT;
@@ -59,7 +84,7 @@ int kvm_io_write(struct kvm_vcpu *v, bool pio, u64 addr, const void *buf, unsign
     if (!f)
         return OP_EXIT;
     *f = (struct kvm_frag){
-        .addr = addr, .size = (u8)size, .pio = pio, .write = true, .data = load(buf, size)};
+        .addr = addr, .size = (u8)size, .count = 1, .pio = pio, .write = true, .data = load(buf, size)};
     return OP_STOP;
 }
 
@@ -74,7 +99,7 @@ static void show(struct kvm_vcpu *v)
         run->io.direction = f->write ? KVM_EXIT_IO_OUT : KVM_EXIT_IO_IN;
         run->io.size = f->size;
         run->io.port = (u16)f->addr;
-        run->io.count = 1;
+        run->io.count = f->count;
         run->io.data_offset = KVM_PIO_OFFSET;
         if (f->write)
             memcpy((u8 *)run + KVM_PIO_OFFSET, &f->data, f->size);
@@ -125,6 +150,14 @@ static void answer(struct kvm_vcpu *v, struct kvm_frag *f)
     f->data = load(from, f->size);
     if (io->logged < KVM_IO_FRAGS)
         io->log[io->logged++] = *f;
+    io->bulk_size = f->count > 1 ? f->count * f->size : 0;
+    if (!io->bulk_size)
+        return;
+    memcpy(io->bulk, from, io->bulk_size);
+    io->bulk_used = f->size; /* the first is in the log */
+    io->bulk_rip = v->cpu->rip;
+    io->bulk_port = (u16)f->addr;
+    io->bulk_width = f->size;
 }
 
 enum kvm_io_next kvm_io_complete(struct kvm_vcpu *v)
@@ -150,6 +183,7 @@ enum kvm_io_next kvm_io_complete(struct kvm_vcpu *v)
     if (key[0] == io->key[0])
         return KVM_IO_STEP;
     io->logged = 0; /* user space moved RIP away from it */
+    io->bulk_size = 0;
     return KVM_IO_IDLE;
 }
 
@@ -158,5 +192,6 @@ void kvm_io_drop(struct kvm_vcpu *v)
     struct kvm_io *io = &v->io;
 
     io->queued = io->shown = io->logged = io->used = 0;
+    io->bulk_size = io->bulk_used = 0;
     io->waiting = io->overflow = false;
 }

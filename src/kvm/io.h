@@ -12,6 +12,9 @@
  *   log     the reads of the waiting instruction that user space has answered; the next try takes
  *           them in order, up to the first read that is new
  *
+ * A REP INS is answered in bulk, up to a page at a time: the first answer goes to the log as any other, those after it
+ * wait in (bulk) and are used up one by one as the instruction moves on.
+ *
  * The log belongs to one state of RIP and the string registers. A REP instruction that moved on has
  * used its answers up: they are dropped.
  */
@@ -20,7 +23,8 @@
 struct kvm_frag {
     u64 addr;
     u64 data;
-    u8 size; /* 1 to 8 */
+    u32 count; /* elements of (size); more than 1 only for REP INS */
+    u8 size;   /* 1 to 8 */
     bool pio, write;
 };
 
@@ -32,6 +36,11 @@ struct kvm_io {
     bool waiting; /* an instruction waits for the read at the end of the queue */
     bool overflow;
     u64 key[4];   /* RIP, RCX, RSI, RDI when it began to */
+    u8 bulk[PAGE_SIZE];
+    u64 bulk_rip; /* of the REP INS that it is for */
+    u32 bulk_size, bulk_used; /* bytes */
+    u16 bulk_port;
+    u8 bulk_width;
 };
 
 struct kvm_vcpu;
@@ -50,6 +59,9 @@ enum kvm_io_next { KVM_IO_IDLE /* nothing was pending */, KVM_IO_SHOWN /* anothe
 
 /* KVM_RUN again: take user space's answer. */
 enum kvm_io_next kvm_io_complete(struct kvm_vcpu *v);
+
+/* Is the REP INS at RIP still to be fed from what user space gave? */
+bool kvm_io_bulk_left(const struct kvm_vcpu *v);
 
 /* Forget everything: the vCPU was reset or its state replaced. */
 void kvm_io_drop(struct kvm_vcpu *v);

@@ -328,6 +328,22 @@ static int wait_for_init(struct kvm_vcpu *v)
     return rc < 0 ? rc : -EAGAIN;
 }
 
+/*
+ * Run the instruction that waits for an answer. A REP INS is stepped until it has used up all of it or
+ * stops for another reason; no interrupt comes in between.
+ */
+static int step_io(struct kvm_vcpu *v)
+{
+    int rc;
+
+    do {
+        cpu_step(v->cpu);
+        rc = why_stopped(v);
+    } while (rc == RUN_ON && kvm_io_bulk_left(v));
+    v->io.bulk_size = 0;
+    return rc;
+}
+
 /* Let the instruction that waits for user space's answer finish. */
 static int finish_io(struct kvm_vcpu *v)
 {
@@ -340,8 +356,7 @@ static int finish_io(struct kvm_vcpu *v)
     case KVM_IO_SHOWN:
         return RUN_EXIT;
     case KVM_IO_STEP:
-        cpu_step(v->cpu);
-        return why_stopped(v);
+        return step_io(v);
     default:
         return RUN_ON;
     }

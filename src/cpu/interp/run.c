@@ -308,16 +308,13 @@ static int run_loop(struct cpu *c)
         if (unlikely(must_step(c))) {
             rc = step(c);
             b = NULL;
-            continue;
-        }
-        rc = b ? next_block(c, b, &b) : block_find(c, &b);
-        if (likely(rc == OP_NEXT)) {
+        } else if (likely((rc = b ? next_block(c, b, &b) : block_find(c, &b)) == OP_NEXT)) {
             rc = run_block(c, b);
         } else if (rc == OP_FAULT) {
             rc = take_exception(c) == OP_EXIT ? OP_EXIT : OP_NEXT;
             b = NULL;
         }
-        if (unlikely((++c->stats.blocks_run & (STOP_POLL - 1)) == 0)) {
+        if (unlikely((++c->stats.blocks_run & (STOP_POLL - 1)) == 0) && rc == OP_NEXT) {
             if (stop_flagged(c)) {
                 c->exit = CPU_EXIT_INTR;
                 break;

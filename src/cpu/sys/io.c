@@ -89,6 +89,16 @@ static void advance(struct cpu *c, const struct insn *in, unsigned reg, s64 delt
 }
 
 /* The memory is probed before the port is read: a fault must not lose what the device gave. */
+/* How many elements of a REP INS fit between (lin) and the end of its page. Backwards they come one at a time. */
+static u32 elements_ahead(const struct cpu *c, const struct insn *in, u64 lin, s64 delta)
+{
+    u64 left = c->r[REG_RCX] & ~0ull >> in->ea_shift, room = (PAGE_SIZE - (lin & ~PAGE_MASK)) / in->size;
+
+    if (!in->x[1] || delta < 0 || !room)
+        return 1;
+    return (u32)(left < room ? left : room);
+}
+
 static int ins_element(struct cpu *c, const struct insn *in, u16 port, s64 delta)
 {
     unsigned seg = c->mode == MODE_64 ? SEG_NONE : SEG_ES;
@@ -100,7 +110,9 @@ static int ins_element(struct cpu *c, const struct insn *in, u16 port, s64 delta
         rc = mmu_probe(c, lin, in->size, MMU_WRITE);
     if (rc)
         return rc;
+    c->io_elements = elements_ahead(c, in, lin, delta);
     io = c->bus->io_in(c, port, in->size, &val);
+    c->io_elements = 1;
     if (io < 0)
         return io;
     rc = mmu_store(c, lin, &val, in->size, 0);
