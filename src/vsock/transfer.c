@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What sending and receiving have in common, whatever the type: checks, waiting, copying out of lock.
+// What sending and receiving share, whatever the type: checks, waiting, copying out of the lock.
 #include "vsock/sock.h"
 
 #include <errno.h>

@@ -256,7 +256,7 @@ int main(void)
 
     for (size_t i = 0; i < sizeof(big); i++)
         big[i] = i * 2654435761u >> 11;
-    seat_open(&s, false, BOTH);
+    seat_open(&s, false, true, BOTH);
     test_create(&s);
     test_layouts(&s, 0, "split");
     test_layouts(&s, BIT(VIRTIO_RING_F_EVENT_IDX), "event_idx");
@@ -265,7 +265,7 @@ int main(void)
     test_bad_packets(&s);
     test_bad_rings(&s);
     seat_close(&s);
-    seat_open(&s, true, BOTH);
+    seat_open(&s, true, true, BOTH);
     test_layouts(&s, 0, "marker");
     seat_close(&s);
     return tap_done();

@@ -222,7 +222,7 @@ int main(void)
         struct uvirt_vsock *v = context(VMADDR_CID_HOST, true, marker);
         struct seat s;
 
-        seat_open(&s, marker, features);
+        seat_open(&s, marker, true, features);
         for (unsigned i = 1; i <= 6; i++) {
             int type = i % 2 ? SOCK_SEQPACKET : SOCK_STREAM;
 

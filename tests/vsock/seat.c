@@ -43,15 +43,15 @@ static void on_kick(void *opaque)
     ((struct seat *)opaque)->kicked = true;
 }
 
-void seat_open(struct seat *s, bool marker, u64 features)
+void seat_open(struct seat *s, bool marker, bool fake, u64 features)
 {
     struct virtio_vsock_options o = {
         .guest_cid = GUEST_CID, .marker = marker, .kick = on_kick, .opaque = s};
 
     memset(s, 0, sizeof(*s));
     TAILQ_INIT(&s->queue);
-    s->host = context(VMADDR_CID_HOST, true, marker);
-    s->guest = context(GUEST_CID, true, marker);
+    s->host = context(VMADDR_CID_HOST, fake, marker);
+    s->guest = context(GUEST_CID, fake, marker);
     s->t.ops = &seat_ops;
     s->t.local_cid = GUEST_CID;
     s->t.seqpacket = marker ? &vsock_framing_marker : &vsock_framing_eom;

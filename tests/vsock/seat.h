@@ -17,14 +17,14 @@ struct seat {
     struct uvirt_vsock *host, *guest;
     struct virtio_device *dev;
     struct driver v;
-    bool kicked;
+    _Atomic bool kicked;
     unsigned tx_descs, rx_descs; /* descriptors of a packet */
     u32 rx_size;                 /* bytes of a buffer */
     unsigned rx_next, rx_posted, rx_slots;
 };
 
-/* Host and guest contexts, a device between them, its driver up with (features). */
-void seat_open(struct seat *s, bool marker, u64 features);
+/* Host and guest contexts, a device between them, its driver up with (features). (fake): clock. */
+void seat_open(struct seat *s, bool marker, bool fake, u64 features);
 void seat_close(struct seat *s);
 
 /* Start the driver again, with this layout of descriptors. */

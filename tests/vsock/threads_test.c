@@ -1,61 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Blocking sockets used from several threads at once: transfers both ways, and connections that come and go.
-#include "pair.h"
-
-#include <pthread.h>
+#include "transfer.h"
 
 #define BYTES (24u << 20)
 #define CHURN 300
 
 static struct uvirt_vsock *v;
-
-struct job {
-    sock *s;
-    int type;
-    unsigned seed;
-    u64 bytes, sum;
-    bool good;
-};
-
-static u64 mix(u64 sum, const u8 *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        sum = (sum ^ p[i]) * 0x100000001b3ull;
-    return sum;
-}
-
-static void *writer(void *arg)
-{
-    static _Thread_local u8 buf[100000];
-    struct job *j = arg;
-
-    j->good = true;
-    while (j->bytes < BYTES && j->good) {
-        size_t n = 1 + rand_r(&j->seed) % (rand_r(&j->seed) % 4 ? sizeof(buf) : 300);
-
-        for (size_t i = 0; i < n; i += 64)
-            buf[i] = rand_r(&j->seed);
-        j->sum = mix(j->sum, buf, n);
-        j->good = do_send(j->s, buf, n, 0) == (ssize_t)n;
-        j->bytes += n;
-    }
-    uvirt_vsock_shutdown(j->s, SHUT_WR);
-    return NULL;
-}
-
-static void *reader(void *arg)
-{
-    static _Thread_local u8 buf[100000];
-    struct job *j = arg;
-    ssize_t n;
-
-    while ((n = do_recv(j->s, buf, sizeof(buf), 0, NULL)) > 0) {
-        j->sum = mix(j->sum, buf, n);
-        j->bytes += n;
-    }
-    j->good = !n;
-    return NULL;
-}
 
 static void *server(void *arg)
 {
@@ -90,26 +40,16 @@ static void *client(void *arg)
 
 static void test_transfer(int type)
 {
-    struct job jobs[4] = {{.seed = 1}, {.seed = 2}};
-    pthread_t threads[4], serve, call;
+    pthread_t serve, call;
     sock *p[2], *l = listener(v, SOCK_STREAM, PORT + 1, 4);
     void *rc[2];
 
     connect_pair(v, type, p);
-    for (int i = 0; i < 4; i++) {
-        jobs[i].s = p[i % 2];
-        pthread_create(&threads[i], NULL, i < 2 ? writer : reader, &jobs[i]);
-    }
     pthread_create(&serve, NULL, server, l);
     pthread_create(&call, NULL, client, NULL);
-    for (int i = 0; i < 4; i++)
-        pthread_join(threads[i], NULL);
+    transfer(p, BYTES, type == SOCK_STREAM ? "STREAM" : "SEQPACKET");
     pthread_join(call, &rc[0]);
     pthread_join(serve, &rc[1]);
-    for (int i = 0; i < 2; i++)
-        ok(jobs[i].good && jobs[3 - i].good && jobs[i].bytes == jobs[3 - i].bytes &&
-               jobs[i].sum == jobs[3 - i].sum,
-           "%llu bytes, type %d, way %d", (unsigned long long)jobs[i].bytes, type, i);
     ok(!rc[0] && !rc[1], "connections came and went meanwhile");
     close_pair(p);
     uvirt_vsock_close(l);
