@@ -20,7 +20,8 @@ static struct mem *memory(void)
 
     if (m)
         return m;
-    ram = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ram =
+        mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (ram == MAP_FAILED || mem_create(&m) || mem_slot_set(m, 0, 0, RAM, ram, 0))
         abort();
     return m;

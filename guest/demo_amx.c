@@ -19,10 +19,10 @@
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA  18
 
-#define M 64
-#define N 64
-#define K 256
-#define ROWS 16
+#define M         64
+#define N         64
+#define K         256
+#define ROWS      16
 #define ROW_BYTES 64
 
 struct tile_config {

@@ -43,7 +43,8 @@ int cmd_cpuid(int argc, char **argv)
     if (i < argc)
         return cli_error("cpuid: unexpected argument '%s'", argv[i]);
     if (engine_cpuid(engine_find(o.engine), o.cpu, &t, &err))
-        return cli_error("--%s %s: %s", o.cpu ? "cpu" : "engine", o.cpu ? o.cpu : o.engine, err.text);
+        return cli_error("--%s %s: %s", o.cpu ? "cpu" : "engine", o.cpu ? o.cpu : o.engine,
+                         err.text);
     printf("leaf       index  eax        ebx        ecx        edx\n");
     for (u32 n = 0; n < t->nent; n++) {
         const struct kvm_cpuid_entry2 *e = &t->entries[n];

@@ -108,7 +108,8 @@ static int collect_env(const struct run_options *o, struct strv *env)
 
 static int load_modules(struct run *r, struct modules *m)
 {
-    static const char *const names[] = {"virtio_mmio", "virtio_console", "virtio_rng", "virtio_blk"};
+    static const char *const names[] = {"virtio_mmio", "virtio_console", "virtio_rng",
+                                        "virtio_blk"};
     struct vmm_error err = {{0}};
     char dir[PATH_MAX];
 
@@ -253,7 +254,8 @@ static int add_disk(struct run *r, const struct run_disk *disk)
         rc = errno;
         return cli_error("%s: %s%s", what, strerror(rc),
                          (rc == EACCES || rc == EROFS) && !disk->readonly
-                             ? " (accepted: FILE,ro for a disk that is not written)" : "");
+                             ? " (accepted: FILE,ro for a disk that is not written)"
+                             : "");
     }
     rc = virtio_blk_create(&cfg, &d);
     if (rc)

@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEAF_XSTATE    0xd
-#define LEAF_TILE      0x1d
-#define LEAF_TMUL      0x1e
-#define LEAF_PV_FIRST  0x40000000u
-#define LEAF_PV_LAST   0x4fffffffu
-#define XSTATE_LEGACY  576 /* FXSAVE area and header */
+#define LEAF_XSTATE   0xd
+#define LEAF_TILE     0x1d
+#define LEAF_TMUL     0x1e
+#define LEAF_PV_FIRST 0x40000000u
+#define LEAF_PV_LAST  0x4fffffffu
+#define XSTATE_LEGACY 576 /* FXSAVE area and header */
 
 static u32 *feature_word(struct kvm_cpuid2 *t, const struct cpuid_feature *f)
 {
@@ -122,15 +122,21 @@ static int apply_model(struct kvm_cpuid2 *t, const char *model, struct vmm_error
 
     if (n < 0 || !old) {
         free(old);
-        return vmm_fail(err, n < 0 ? n : -ENOMEM, "%s is not a CPU model (accepted: host, "
-                        "sapphirerapids; with ,+FEATURE or ,-FEATURE)", model);
+        return vmm_fail(err, n < 0 ? n : -ENOMEM,
+                        "%s is not a CPU model (accepted: host, "
+                        "sapphirerapids; with ,+FEATURE or ,-FEATURE)",
+                        model);
     }
     memcpy(old, t, sizeof(*t) + t->nent * sizeof(t->entries[0]));
     t->nent = 0;
     for (int i = 0; i < n && t->nent < CPUID_ENTRIES_MAX; i++)
-        t->entries[t->nent++] = (struct kvm_cpuid_entry2){
-            .function = m[i].leaf, .index = m[i].index, .flags = m[i].flags,
-            .eax = m[i].eax, .ebx = m[i].ebx, .ecx = m[i].ecx, .edx = m[i].edx};
+        t->entries[t->nent++] = (struct kvm_cpuid_entry2){.function = m[i].leaf,
+                                                          .index = m[i].index,
+                                                          .flags = m[i].flags,
+                                                          .eax = m[i].eax,
+                                                          .ebx = m[i].ebx,
+                                                          .ecx = m[i].ecx,
+                                                          .edx = m[i].edx};
     for (u32 i = 0; i < old->nent && t->nent < CPUID_ENTRIES_MAX; i++)
         if (old->entries[i].function >= LEAF_PV_FIRST && old->entries[i].function <= LEAF_PV_LAST)
             t->entries[t->nent++] = old->entries[i];
@@ -148,15 +154,18 @@ static int apply_feature(struct kvm_cpuid2 *t, struct kvm_cpuid2 *all, const cha
     u32 *w = f ? feature_word(t, f) : NULL;
 
     if ((word[0] != '+' && word[0] != '-') || !f)
-        return vmm_fail(err, -EINVAL, "'%s' is not a feature (accepted: +NAME or -NAME with a name "
-                        "of /proc/cpuinfo)", word);
+        return vmm_fail(err, -EINVAL,
+                        "'%s' is not a feature (accepted: +NAME or -NAME with a name "
+                        "of /proc/cpuinfo)",
+                        word);
     if (word[0] == '-') {
         if (w)
             *w &= ~(u32)BIT(f->bit);
         return 0;
     }
     if (!w || !has(all, f))
-        return vmm_fail(err, -EOPNOTSUPP, "%s is not available with this engine on this host", f->name);
+        return vmm_fail(err, -EOPNOTSUPP, "%s is not available with this engine on this host",
+                        f->name);
     *w |= (u32)BIT(f->bit);
     return 0;
 }

@@ -8,8 +8,8 @@
 static const struct cli_command commands[] = {
     {"run", "uvirt run [OPTIONS] [-- COMMAND ARG...]",
      "boot a Linux kernel in a VM and run COMMAND there", cmd_run},
-    {"exec", "uvirt exec --kvm -- PROGRAM [ARG...]",
-     "run PROGRAM with a /dev/kvm of uvirt's own", cmd_exec},
+    {"exec", "uvirt exec --kvm -- PROGRAM [ARG...]", "run PROGRAM with a /dev/kvm of uvirt's own",
+     cmd_exec},
     {"probe", "uvirt probe", "what this host offers: engines, features, AMX", cmd_probe},
     {"cpuid", "uvirt cpuid [--engine E] [--cpu MODEL]", "the CPUID table of a guest", cmd_cpuid},
     {"version", "uvirt version", "the version of uvirt", cmd_version},
@@ -39,5 +39,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
         if (!strcmp(name, commands[i].name))
             return commands[i].run(argc - 1, argv + 1);
-    return cli_error("%s: unknown command (accepted: run, exec, probe, cpuid, version, help)", name);
+    return cli_error("%s: unknown command (accepted: run, exec, probe, cpuid, version, help)",
+                     name);
 }

@@ -77,7 +77,7 @@ static int set_serial(void *opaque, const char *v, const char **why)
 {
     ((struct run_options *)opaque)->serial = v;
     return !strcmp(v, "stdio") || !strcmp(v, "null") || (!strncmp(v, "file:", 5) && v[5]) ? 0
-                                                                                         : -EINVAL;
+                                                                                          : -EINVAL;
 }
 
 static int add_path(void *opaque, const char *v, const char **why)

@@ -92,7 +92,8 @@ static void kvm_stats(struct vm *vm, const struct kvm_backend *be, unsigned cpus
     }
     for (unsigned i = 0; i < s->n; i++)
         if (s->value[i])
-            fprintf(stderr, "stats: vcpu %-22s %llu\n", s->name[i], (unsigned long long)s->value[i]);
+            fprintf(stderr, "stats: vcpu %-22s %llu\n", s->name[i],
+                    (unsigned long long)s->value[i]);
     free(s);
 }
 

@@ -176,7 +176,8 @@ static const struct virtio_console_port_ops stream_ops = {.output = stream_outpu
 
 /* --- creation --- */
 
-static const int signals_taken[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGUSR1, SIGUSR2, SIGCONT};
+static const int signals_taken[] = {SIGINT,   SIGTERM, SIGHUP,  SIGQUIT,
+                                    SIGWINCH, SIGUSR1, SIGUSR2, SIGCONT};
 
 static int open_signals(void)
 {
@@ -445,8 +446,7 @@ static int prepare(struct session *s, struct pollfd p[NR_FDS])
     p[FD_SIGNALS] = (struct pollfd){.fd = s->signals, .events = POLLIN};
     p[FD_STDIN] = (struct pollfd){.fd = wants_input(s) ? STDIN_FILENO : -1, .events = POLLIN};
     for (int i = 0; i < 2; i++)
-        p[FD_OUT + i] =
-            (struct pollfd){.fd = s->out[i].len ? s->out[i].fd : -1, .events = POLLOUT};
+        p[FD_OUT + i] = (struct pollfd){.fd = s->out[i].len ? s->out[i].fd : -1, .events = POLLOUT};
     return !s->cfg.command && pending ? SERIAL_RETRY_MS : -1;
 }
 

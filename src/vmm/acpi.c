@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OEM_ID "UVIRT "
+#define OEM_ID       "UVIRT "
 #define OEM_TABLE_ID "UVIRT   "
 
 struct header {

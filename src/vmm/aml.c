@@ -88,7 +88,7 @@ void aml_end(struct aml *a)
     if (a->overflow || !a->depth)
         return;
     at = a->open[--a->depth];
-    len = a->len - at; /* counts itself */
+    len = a->len - at;                     /* counts itself */
     a->buf[at] = (u8)(0x80 | (len & 0xf)); /* two more bytes follow */
     a->buf[at + 1] = (u8)(len >> 4);
     a->buf[at + 2] = (u8)(len >> 12);
@@ -176,8 +176,10 @@ void aml_crs_io_irq(struct aml *a, u16 port, u8 len, u8 irq)
     const u8 lo = (u8)port, hi = (u8)(port >> 8);
     const u16 mask = (u16)(1u << irq);
     const u8 res[] = {
-        0x47, 1, lo, hi, lo, hi, 1, len,   /* I/O port: 16-bit decode, min, max, alignment, length */
-        0x22, (u8)mask, (u8)(mask >> 8),   /* IRQ: edge, active high */
+        0x47, 1,        lo,
+        hi,   lo,       hi,
+        1,    len,                       /* I/O port: 16-bit decode, min, max, alignment, length */
+        0x22, (u8)mask, (u8)(mask >> 8), /* IRQ: edge, active high */
     };
 
     put_crs(a, res, sizeof(res));

@@ -14,11 +14,11 @@
  * chips of KVM never call back.
  */
 
-#define PM1_SCI_ENABLE BIT(0)
-#define PM1_SLEEP_ENABLE BIT(13)
+#define PM1_SCI_ENABLE    BIT(0)
+#define PM1_SLEEP_ENABLE  BIT(13)
 #define PM1_SLEEP_TYPE(v) (((v) >> 10) & 7)
-#define KBD_PULSE_RESET 0xfe
-#define RESET_CPU BIT(2) /* port 0xcf9 */
+#define KBD_PULSE_RESET   0xfe
+#define RESET_CPU         BIT(2) /* port 0xcf9 */
 
 static void com1_irq(void *opaque, bool level)
 {
@@ -98,7 +98,7 @@ static enum board_request pm1_control_access(struct board *b, unsigned off, u8 *
             data[i] = b->pm1_control[off + i];
     }
     memcpy(&v, b->pm1_control, sizeof(v));
-    b->pm1_control[1] &= (u8)~(PM1_SLEEP_ENABLE >> 8); /* write-only */
+    b->pm1_control[1] &= (u8) ~(PM1_SLEEP_ENABLE >> 8); /* write-only */
     b->pm1_control[0] |= PM1_SCI_ENABLE;
     if (write && (v & PM1_SLEEP_ENABLE) && PM1_SLEEP_TYPE(v) == BOARD_S5)
         return BOARD_POWER_OFF;

@@ -18,9 +18,9 @@ enum {
     HEADER_END = 0x250,
 };
 
-#define SECTOR 512u
+#define SECTOR               512u
 #define VERSION_WITH_PAYLOAD 0x208
-#define VMLINUX_MAX (1u << 30)
+#define VMLINUX_MAX          (1u << 30)
 
 static u32 field(const struct blob *b, size_t off, unsigned bytes)
 {
@@ -49,8 +49,10 @@ int bzimage_unpack(const struct blob *image, struct blob *ret, struct vmm_error 
     start = (u64)((sectors ? sectors : 4) + 1) * SECTOR + field(image, PAYLOAD_OFFSET, 4);
     len = field(image, PAYLOAD_LENGTH, 4);
     if (len < 8 || start + len > image->size)
-        return vmm_fail(err, -EINVAL, "the bzImage is truncated: its header speaks of %llu bytes, "
-                        "the file has %zu", (unsigned long long)(start + len), image->size);
+        return vmm_fail(err, -EINVAL,
+                        "the bzImage is truncated: its header speaks of %llu bytes, "
+                        "the file has %zu",
+                        (unsigned long long)(start + len), image->size);
     /* The build appends the unpacked size to the payload; gzip has it there anyway. */
     size = field(image, start + len - 4, 4);
     if (size == 0 || size > VMLINUX_MAX)

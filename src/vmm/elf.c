@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define PHDRS_MAX 256u
+#define PHDRS_MAX         256u
 #define NOTE_PHYS32_ENTRY 18 /* XEN_ELFNOTE_PHYS32_ENTRY, with name "Xen" */
 
 bool elf_is(const struct blob *image)
@@ -39,8 +39,8 @@ static int read_phdr(const struct blob *image, const Elf64_Ehdr *eh, unsigned i,
     if (ph->p_type != PT_LOAD && ph->p_type != PT_NOTE)
         return 0;
     if (ph->p_offset > image->size || image->size - ph->p_offset < ph->p_filesz)
-        return vmm_fail(err, -EINVAL, "the ELF kernel is truncated: segment %u ends behind the file",
-                        i);
+        return vmm_fail(err, -EINVAL,
+                        "the ELF kernel is truncated: segment %u ends behind the file", i);
     if (ph->p_type == PT_LOAD &&
         (ph->p_memsz < ph->p_filesz || ph->p_paddr + ph->p_memsz < ph->p_paddr))
         return vmm_fail(err, -EINVAL, "segment %u of the ELF kernel has an impossible size", i);

@@ -7,8 +7,8 @@
 #include "vmm/error.h"
 
 struct elf_kernel {
-    gpa_t entry;     /* 64-bit entry point, physical (e_entry) */
-    gpa_t pvh_entry; /* 32-bit entry of the XEN_ELFNOTE_PHYS32_ENTRY note; 0: none */
+    gpa_t entry;      /* 64-bit entry point, physical (e_entry) */
+    gpa_t pvh_entry;  /* 32-bit entry of the XEN_ELFNOTE_PHYS32_ENTRY note; 0: none */
     gpa_t start, end; /* what the segments take, page-aligned */
 };
 

@@ -67,11 +67,19 @@ static int write_page_tables(struct mem *m)
 int boot_linux64(const struct boot_config *cfg, struct mem *m, struct kvm_sregs *sregs,
                  struct kvm_regs *regs)
 {
-    static const u64 gdt[] = {
-        0, 0, 0x00af9b000000ffff /* 64-bit code */, 0x00cf93000000ffff /* data */,
-        0x00008b0000000067 /* busy TSS, 16 bytes */, 0};
-    struct kvm_segment data = {.limit = 0xffffffff, .selector = DS_SELECTOR, .type = 0x3,
-                               .present = 1, .db = 1, .s = 1, .g = 1};
+    static const u64 gdt[] = {0,
+                              0,
+                              0x00af9b000000ffff /* 64-bit code */,
+                              0x00cf93000000ffff /* data */,
+                              0x00008b0000000067 /* busy TSS, 16 bytes */,
+                              0};
+    struct kvm_segment data = {.limit = 0xffffffff,
+                               .selector = DS_SELECTOR,
+                               .type = 0x3,
+                               .present = 1,
+                               .db = 1,
+                               .s = 1,
+                               .g = 1};
 
     if (write_zero_page(cfg, m) || write_page_tables(m) ||
         mem_write(m, BOARD_GDT, gdt, sizeof(gdt)) ||
@@ -82,11 +90,16 @@ int boot_linux64(const struct boot_config *cfg, struct mem *m, struct kvm_sregs 
     sregs->cr4 = CR4_PAE;
     sregs->efer = EFER_LME | EFER_LMA;
     sregs->gdt = (struct kvm_dtable){.base = BOARD_GDT, .limit = sizeof(gdt) - 1};
-    sregs->cs = (struct kvm_segment){.limit = 0xffffffff, .selector = CS_SELECTOR, .type = 0xb,
-                                     .present = 1, .l = 1, .s = 1, .g = 1};
+    sregs->cs = (struct kvm_segment){.limit = 0xffffffff,
+                                     .selector = CS_SELECTOR,
+                                     .type = 0xb,
+                                     .present = 1,
+                                     .l = 1,
+                                     .s = 1,
+                                     .g = 1};
     sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
-    sregs->tr = (struct kvm_segment){.limit = 0x67, .selector = TR_SELECTOR, .type = 0xb,
-                                     .present = 1};
+    sregs->tr =
+        (struct kvm_segment){.limit = 0x67, .selector = TR_SELECTOR, .type = 0xb, .present = 1};
     memset(regs, 0, sizeof(*regs));
     regs->rip = cfg->kernel.entry;
     regs->rsi = BOARD_ZERO_PAGE;

@@ -35,8 +35,13 @@ struct pvh_page {
 
 static struct kvm_segment flat(u16 selector, u8 type)
 {
-    return (struct kvm_segment){
-        .limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .db = 1, .s = 1, .g = 1};
+    return (struct kvm_segment){.limit = 0xffffffff,
+                                .selector = selector,
+                                .type = type,
+                                .present = 1,
+                                .db = 1,
+                                .s = 1,
+                                .g = 1};
 }
 
 int boot_pvh(const struct boot_config *cfg, struct mem *m, struct kvm_sregs *sregs,

@@ -9,7 +9,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#define LZMA_MEMORY_MAX (512ull << 20)
+#define LZMA_MEMORY_MAX  (512ull << 20)
 #define LZ4_LEGACY_BLOCK (8u << 20) /* a legacy block unpacks to at most this */
 
 /* Unpack into (out), (*len) bytes long, and say how much came out. */
@@ -38,7 +38,8 @@ static int unpack_xz(const u8 *in, size_t in_len, u8 *out, size_t *len)
 {
     u64 limit = LZMA_MEMORY_MAX;
     size_t in_pos = 0, out_pos = 0;
-    lzma_ret rc = lzma_stream_buffer_decode(&limit, 0, NULL, in, &in_pos, in_len, out, &out_pos, *len);
+    lzma_ret rc =
+        lzma_stream_buffer_decode(&limit, 0, NULL, in, &in_pos, in_len, out, &out_pos, *len);
 
     *len = out_pos;
     return rc == LZMA_OK ? 0 : rc == LZMA_MEM_ERROR ? -ENOMEM : -EINVAL;
@@ -98,7 +99,8 @@ static int unpack_lz4(const u8 *in, size_t in_len, u8 *out, size_t *len)
             return -EINVAL;
         if (room > LZ4_LEGACY_BLOCK)
             room = LZ4_LEGACY_BLOCK;
-        got = LZ4_decompress_safe((const char *)in + pos, (char *)out + done, (int)block, (int)room);
+        got =
+            LZ4_decompress_safe((const char *)in + pos, (char *)out + done, (int)block, (int)room);
         if (got < 0)
             return -EINVAL;
         pos += block;
@@ -148,8 +150,10 @@ int unpack(const void *data, size_t len, size_t max, struct blob *ret, struct vm
     if (!f)
         return vmm_fail(err, -EOPNOTSUPP, "packed in a format that is not known");
     if (!f->fn)
-        return vmm_fail(err, -EOPNOTSUPP, "packed with %s, which is not supported (gzip, xz, zstd, "
-                        "lz4 and lzma are)", f->name);
+        return vmm_fail(err, -EOPNOTSUPP,
+                        "packed with %s, which is not supported (gzip, xz, zstd, "
+                        "lz4 and lzma are)",
+                        f->name);
     if (len < 8)
         return vmm_fail(err, -EINVAL, "the %s data is truncated", f->name);
     rc = blob_alloc(max, &out);

@@ -47,7 +47,8 @@ static void set_msrs(struct vcpu *v)
         .h.nmsrs = 3,
         .e = {{.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
               {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WRITE_BACK},
-              {.index = MSR_HWCR, .data = HWCR_TSC_FREQ_SEL}}, /* AMD's: the TSC is P0's, which Linux checks */
+              {.index = MSR_HWCR,
+               .data = HWCR_TSC_FREQ_SEL}}, /* AMD's: the TSC is P0's, which Linux checks */
     };
 
     v->vm->be->ioctl(v->fd, KVM_SET_MSRS, (unsigned long)&m);
@@ -62,8 +63,8 @@ int vcpu_create(struct vcpu *v, const struct kvm_cpuid2 *cpuid, struct vmm_error
     v->fd = vm->be->ioctl(vm->fd, KVM_CREATE_VCPU, v->index);
     if (v->fd < 0) {
         e = errno;
-        return vmm_fail(err, -e, "%s: KVM_CREATE_VCPU failed for CPU %u: %s", vm->be->name, v->index,
-                        strerror(e));
+        return vmm_fail(err, -e, "%s: KVM_CREATE_VCPU failed for CPU %u: %s", vm->be->name,
+                        v->index, strerror(e));
     }
     v->run = vm->be->mmap(vm->run_size, v->fd);
     if (v->run == MAP_FAILED) {

@@ -34,8 +34,10 @@ static int check_config(const struct vm_config *cfg, struct vmm_error *err)
         return vmm_fail(err, -EINVAL, "%u CPUs are not possible (accepted: 1 to %u)", cfg->cpus,
                         VM_CPUS_MAX);
     if (cfg->memory < VM_MEMORY_MIN || cfg->memory > VM_MEMORY_MAX)
-        return vmm_fail(err, -EINVAL, "%llu MiB of memory are not possible (accepted: %llu MiB to "
-                        "%llu GiB)", (unsigned long long)(cfg->memory >> 20), VM_MEMORY_MIN >> 20,
+        return vmm_fail(err, -EINVAL,
+                        "%llu MiB of memory are not possible (accepted: %llu MiB to "
+                        "%llu GiB)",
+                        (unsigned long long)(cfg->memory >> 20), VM_MEMORY_MIN >> 20,
                         VM_MEMORY_MAX >> 30);
     return 0;
 }
@@ -62,7 +64,8 @@ static int add_memory(struct vm *vm, u32 slot, gpa_t gpa, u64 size, u8 *hva, str
     int rc = mem_slot_set(vm->mem, slot, gpa, size, hva, 0);
 
     if (rc)
-        return vmm_fail(err, rc, "no memory for the guest's %llu MiB", (unsigned long long)size >> 20);
+        return vmm_fail(err, rc, "no memory for the guest's %llu MiB",
+                        (unsigned long long)size >> 20);
     return vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION, (unsigned long)&r, "KVM_SET_USER_MEMORY_REGION",
                     err);
 }
@@ -243,8 +246,9 @@ int vm_load_kernel(struct vm *vm, const struct blob *image, struct vmm_error *er
     rc = bzimage_unpack(image, &vmlinux, err);
     if (rc)
         return rc;
-    rc = elf_is(&vmlinux) ? load_vmlinux(vm, &vmlinux, err)
-                          : vmm_fail(err, -EINVAL, "the bzImage does not have an ELF kernel inside");
+    rc = elf_is(&vmlinux)
+             ? load_vmlinux(vm, &vmlinux, err)
+             : vmm_fail(err, -EINVAL, "the bzImage does not have an ELF kernel inside");
     blob_free(&vmlinux);
     return rc;
 }
@@ -300,7 +304,8 @@ int vm_start(struct vm *vm, const char *cmdline, struct vmm_error *err)
     int rc;
 
     if (strlen(cmdline) >= BOARD_CMDLINE_SIZE)
-        return vmm_fail(err, -EINVAL, "the kernel command line has %zu bytes, at most %u are possible",
+        return vmm_fail(err, -EINVAL,
+                        "the kernel command line has %zu bytes, at most %u are possible",
                         strlen(cmdline), BOARD_CMDLINE_SIZE - 1);
     rc = write_boot_data(vm, cmdline, err);
     for (unsigned i = 0; i < vm->nr_vcpus && rc == 0; i++)

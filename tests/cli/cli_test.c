@@ -48,10 +48,25 @@ static void test_sizes(void)
     static const struct {
         const char *text;
         u64 want;
-    } good[] = {{"1", 1 << 20}, {"512M", 512 << 20}, {"2G", 2ull << 30}, {"4096K", 4 << 20},
-                {"3g", 3ull << 30}, {"0", 0}, {"17592186044415", 17592186044415ull << 20}};
-    static const char *const bad[] = {"", "M", "-1", "+1", " 1", "1T", "1MM", "1 M", "0x10", "1.5G",
-                                      "17592186044416", "99999999999999999999"};
+    } good[] = {{"1", 1 << 20},
+                {"512M", 512 << 20},
+                {"2G", 2ull << 30},
+                {"4096K", 4 << 20},
+                {"3g", 3ull << 30},
+                {"0", 0},
+                {"17592186044415", 17592186044415ull << 20}};
+    static const char *const bad[] = {"",
+                                      "M",
+                                      "-1",
+                                      "+1",
+                                      " 1",
+                                      "1T",
+                                      "1MM",
+                                      "1 M",
+                                      "0x10",
+                                      "1.5G",
+                                      "17592186044416",
+                                      "99999999999999999999"};
     u64 v;
 
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
@@ -76,9 +91,11 @@ static void test_numbers(void)
 static void test_parse(void)
 {
     ok(parse("--text", "a", "--", "x") == 4 && !strcmp(seen.text, "a"), "--text a -- command");
-    ok(parse("--text=a=b", "--flag", "x", NULL) == 3 && !strcmp(seen.text, "a=b") && seen.flags == 1,
+    ok(parse("--text=a=b", "--flag", "x", NULL) == 3 && !strcmp(seen.text, "a=b") &&
+           seen.flags == 1,
        "--text=a=b --flag command");
-    ok(parse("x", "--flag", NULL, NULL) == 1 && seen.flags == 0, "options of the command are its own");
+    ok(parse("x", "--flag", NULL, NULL) == 1 && seen.flags == 0,
+       "options of the command are its own");
     ok(parse("--flag", "-", NULL, NULL) == 2, "a dash alone is no option");
     ok(parse("--", "--flag", NULL, NULL) == 2 && seen.flags == 0, "nothing after -- is an option");
     ok(parse(NULL, NULL, NULL, NULL) == 1, "nothing at all");

@@ -44,7 +44,8 @@ int main(void)
     if (!ok(host && spr && no_amx && no_avx, "tables"))
         return tap_done();
     ok(engine_cpuid_has(host, "amx_tile") && engine_cpuid_has(host, "amx_int8") &&
-           engine_cpuid_has(host, "amx_bf16"), "host has AMX, whatever the host has");
+           engine_cpuid_has(host, "amx_bf16"),
+       "host has AMX, whatever the host has");
     ok(engine_cpuid_has(spr, "amx_tile") && cpuid_row(spr, 0x1d, 1), "so has sapphirerapids");
     ok(!strncmp((char *)&cpuid_row(spr, 0, 0)->ebx, "Genu", 4), "which is Intel's");
     ok(cpuid_row(spr, 0x40000000, 0), "KVM's own leaves are there");
@@ -55,7 +56,8 @@ int main(void)
     is_u64(xcr0(no_amx) & 0x60000, 0, "-amx_tile: no tile state");
     ok(!cpuid_row(no_amx, 0x1d, 0) && !cpuid_row(no_amx, 0x1e, 0), "-amx_tile: no tile leaves");
     ok(!engine_cpuid_has(no_avx, "avx2") && !engine_cpuid_has(no_avx, "avx512f") &&
-           !engine_cpuid_has(no_avx, "fma"), "-avx: none of its family");
+           !engine_cpuid_has(no_avx, "fma"),
+       "-avx: none of its family");
     is_u64(xcr0(no_avx) & 0xe4, 0, "-avx: no YMM, no AVX-512 state");
     ok(engine_cpuid_has(no_avx, "amx_tile"), "-avx: AMX stays");
 

@@ -164,7 +164,8 @@ static void test_aml(void)
     ok(buf[5] == 0x11 && a.len == 5 + 1 + 3 + 2 + 12 + 9 + 2, "ResourceTemplate: length");
     ok(buf[11] == 0x86 && get(buf + 15, 4) == 0xd0000000 && get(buf + 19, 4) == 0x200,
        "Memory32Fixed");
-    ok(buf[23] == 0x89 && buf[26] == 0x01 && get(buf + 28, 4) == 16, "Interrupt, level, active high");
+    ok(buf[23] == 0x89 && buf[26] == 0x01 && get(buf + 28, 4) == 16,
+       "Interrupt, level, active high");
     ok(buf[32] == 0x79, "EndTag");
 }
 

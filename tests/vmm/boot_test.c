@@ -45,7 +45,8 @@ static void test_map(void)
         apart = apart && (!i || map[i].addr >= map[i - 1].addr + map[i - 1].size);
     }
     ok(apart, "memory map: ascending, nothing twice");
-    is_u64(total, 0x9fc00 + (0xc0000000 - 0x100000) + 0x40000000, "memory map: all RAM but the hole");
+    is_u64(total, 0x9fc00 + (0xc0000000 - 0x100000) + 0x40000000,
+           "memory map: all RAM but the hole");
     small.ram_high = 0;
     is_u64(boot_map(&small, map), n - 1, "no row for memory that is not there");
 }
@@ -59,7 +60,8 @@ static void test_pvh(void)
     is_u64(regs.rip, 0x1000400, "32-bit entry");
     is_u64(sregs.cr0 & 0x80000001, 1, "protected mode without paging");
     ok(sregs.cs.db && !sregs.cs.l && sregs.cs.base == 0 && sregs.cs.limit == 0xffffffff &&
-           sregs.cs.type == 0xb, "flat 32-bit code segment");
+           sregs.cs.type == 0xb,
+       "flat 32-bit code segment");
     ok(sregs.ds.type == 3 && sregs.ss.type == 3 && sregs.es.base == 0, "flat data segments");
     ok(sregs.tr.type == 0xb && sregs.tr.limit == 0x67, "busy 32-bit TSS");
     is_u64(sregs.efer | sregs.cr4, 0, "EFER and CR4");
@@ -74,7 +76,8 @@ static void test_pvh(void)
     map = get(info + 40, 8);
     is_u64(get(info + 48, 4), 4, "memory map: rows");
     ok(get(map + 3 * 24, 8) == 0x100000000 && get(map + 3 * 24 + 8, 8) == cfg.ram_high &&
-           get(map + 3 * 24 + 16, 4) == 1, "memory map: above 4 GiB");
+           get(map + 3 * 24 + 16, 4) == 1,
+       "memory map: above 4 GiB");
 }
 
 /* Walk the page tables as 4-level paging does. */

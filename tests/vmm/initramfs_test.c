@@ -119,7 +119,8 @@ static void test_tree(void)
     write_file("file", "content", 7, 0640);
     ok(mkdir(path_in("sub"), 0755) == 0 && symlink("../file", path_in("sub/link")) == 0 &&
            symlink("sub", path_in("alias")) == 0 && symlink("loop", path_in("loop")) == 0 &&
-           mkfifo(path_in("fifo"), 0600) == 0, "set up");
+           mkfifo(path_in("fifo"), 0600) == 0,
+       "set up");
     tree_create(&t);
     is_u64(tree_add_host(t, path_in("alias/link"), real), 0, "a file behind two links");
     ok(!strcmp(real, path_in("file")), "its real name");
@@ -135,14 +136,18 @@ static void test_tree(void)
     is_u64(cpio_write(t, &a, NULL), 0, "archive");
     ok(parents_first(&a), "directories come before what is in them");
     ok(find_entry(&a, path_in("file") + 1, &e) && e.size == 7 && !memcmp(e.data, "content", 7) &&
-           e.mode == (S_IFREG | 0640) && e.mtime, "a host file: contents, mode, time");
+           e.mode == (S_IFREG | 0640) && e.mtime,
+       "a host file: contents, mode, time");
     ok(find_entry(&a, path_in("alias") + 1, &e) && S_ISLNK(e.mode) && e.size == 3 &&
-           !memcmp(e.data, "sub", 3), "the first link");
+           !memcmp(e.data, "sub", 3),
+       "the first link");
     ok(find_entry(&a, path_in("sub/link") + 1, &e) && S_ISLNK(e.mode) &&
-           !memcmp(e.data, "../file", 7), "the second link");
+           !memcmp(e.data, "../file", 7),
+       "the second link");
     ok(find_entry(&a, "deep/down/data", &e) && e.size == 3, "data: the first one stays");
     ok(find_entry(&a, "dev/console", &e) && e.mode == (S_IFCHR | 0600) && e.major == 5 &&
-           e.minor == 1, "a device");
+           e.minor == 1,
+       "a device");
     blob_free(&a);
     unlink(path_in("file"));
     ok(cpio_write(t, &a, NULL) == -ENOENT, "a file that has gone");
@@ -214,8 +219,12 @@ static size_t make_module(const char *depends, u8 out[4096])
 {
     static const char names[] = "\0.shstrtab\0.modinfo";
     Elf64_Ehdr eh = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-                     .e_type = ET_REL, .e_machine = EM_X86_64, .e_shoff = 64,
-                     .e_shentsize = sizeof(Elf64_Shdr), .e_shnum = 3, .e_shstrndx = 1};
+                     .e_type = ET_REL,
+                     .e_machine = EM_X86_64,
+                     .e_shoff = 64,
+                     .e_shentsize = sizeof(Elf64_Shdr),
+                     .e_shnum = 3,
+                     .e_shstrndx = 1};
     Elf64_Shdr sh[3] = {
         {0},
         {.sh_name = 1, .sh_type = SHT_STRTAB, .sh_offset = 512, .sh_size = sizeof(names)},
@@ -247,7 +256,8 @@ static void test_modules(void)
     write_file("mod/kernel/trunk-wood.ko", ko, make_module("", ko), 0644);
     is_u64(modules_load(path_in("mod"), names, 3, &m, &err), 0, "modules (%s)", err.text);
     ok(m.n == 3 && !strcmp(m.m[0].name, "trunk_wood") && !strcmp(m.m[1].name, "branch") &&
-           !strcmp(m.m[2].name, "leaf"), "each once, and after what it depends on");
+           !strcmp(m.m[2].name, "leaf"),
+       "each once, and after what it depends on");
     ok(m.n == 3 && m.m[2].ko.size == len && !memcmp(m.m[2].ko.data, ELFMAG, SELFMAG), "unpacked");
     modules_free(&m);
 
@@ -261,7 +271,8 @@ static void test_modules(void)
     ok(modules_load(path_in("mod"), names, 1, &m, NULL) == -E2BIG, "a circle of dependencies");
     modules_free(&m);
     write_file("mod/kernel/leaf.ko.xz", xz, pos / 2, 0644);
-    ok(modules_load(path_in("mod"), names, 1, &m, &err) == -EINVAL && strstr(err.text, "leaf.ko.xz"),
+    ok(modules_load(path_in("mod"), names, 1, &m, &err) == -EINVAL &&
+           strstr(err.text, "leaf.ko.xz"),
        "a truncated module is named");
     modules_free(&m);
     ok(modules_load(path_in("none"), names, 1, &m, NULL) == -ENOENT, "no modules at all");
@@ -301,9 +312,15 @@ static void test_pack(void)
     struct strv env = {0}, none = {0}, add = {0};
     struct modules modules = {0};
     struct vmm_error err = {{0}};
-    struct pack_config cfg = {
-        .argv = argv, .cwd = dir, .env = &env, .add = &add, .libs = &none,
-        .path = "/usr/bin:/bin", .modules = &modules, .init = "init!", .init_size = 5};
+    struct pack_config cfg = {.argv = argv,
+                              .cwd = dir,
+                              .env = &env,
+                              .add = &add,
+                              .libs = &none,
+                              .path = "/usr/bin:/bin",
+                              .modules = &modules,
+                              .init = "init!",
+                              .init_size = 5};
     struct blob a = {0};
     struct entry e;
     char command[256];
@@ -321,10 +338,12 @@ static void test_pack(void)
     ok(find_entry(&a, command + 1, &e), "the script");
     ok(find_entry(&a, "usr/bin/env", &e) && find_entry(&a, "usr/bin/sh", &e),
        "its interpreter, and env's");
-    ok(find_entry(&a, path_in("extra/one") + 1, &e) && find_entry(&a, path_in("extra/dangling") + 1, &e),
+    ok(find_entry(&a, path_in("extra/one") + 1, &e) &&
+           find_entry(&a, path_in("extra/dangling") + 1, &e),
        "--add, with a link to nowhere");
     ok(find_entry(&a, "uvirt/config", &e) && memmem(e.data, e.size, "arg=a b", 8) &&
-           memmem(e.data, e.size, "env=A=b", 8), "the configuration");
+           memmem(e.data, e.size, "env=A=b", 8),
+       "the configuration");
     ok(parents_first(&a), "directories first");
     blob_free(&a);
     write_file("script", "#!interpreter\n", 14, 0755);

@@ -43,14 +43,27 @@ static struct vmlinux vmlinux(void)
 {
     struct vmlinux v = {
         .eh = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-               .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = 1, .e_entry = ENTRY,
-               .e_phoff = offsetof(struct vmlinux, ph), .e_ehsize = sizeof(Elf64_Ehdr),
-               .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2},
-        .ph = {{.p_type = PT_LOAD, .p_offset = offsetof(struct vmlinux, text), .p_vaddr = LOAD_AT,
-                .p_paddr = LOAD_AT, .p_filesz = TEXT, .p_memsz = TEXT + BSS},
-               {.p_type = PT_NOTE, .p_offset = offsetof(struct vmlinux, note),
+               .e_type = ET_EXEC,
+               .e_machine = EM_X86_64,
+               .e_version = 1,
+               .e_entry = ENTRY,
+               .e_phoff = offsetof(struct vmlinux, ph),
+               .e_ehsize = sizeof(Elf64_Ehdr),
+               .e_phentsize = sizeof(Elf64_Phdr),
+               .e_phnum = 2},
+        .ph = {{.p_type = PT_LOAD,
+                .p_offset = offsetof(struct vmlinux, text),
+                .p_vaddr = LOAD_AT,
+                .p_paddr = LOAD_AT,
+                .p_filesz = TEXT,
+                .p_memsz = TEXT + BSS},
+               {.p_type = PT_NOTE,
+                .p_offset = offsetof(struct vmlinux, note),
                 .p_filesz = sizeof(v.note)}},
-        .note = {.other = {5, 1, 18}, .other_name = "GNU!", .nh = {4, 4, 18}, .name = "Xen",
+        .note = {.other = {5, 1, 18},
+                 .other_name = "GNU!",
+                 .nh = {4, 4, 18},
+                 .name = "Xen",
                  .desc = PVH_ENTRY},
     };
 
@@ -121,7 +134,8 @@ static const struct packing {
     const char *name;
     size_t (*pack)(const void *in, size_t len, u8 *out, size_t room);
 } packings[] = {
-    {"gzip", pack_gzip}, {"xz", pack_xz}, {"zstd", pack_zstd}, {"lz4", pack_lz4}, {"lzma", pack_lzma},
+    {"gzip", pack_gzip}, {"xz", pack_xz},     {"zstd", pack_zstd},
+    {"lz4", pack_lz4},   {"lzma", pack_lzma},
 };
 
 /* A bzImage around (payload); returns its size. */
@@ -170,7 +184,8 @@ static void test_packings(void)
         ok(unpack_format(packed, len) && !strcmp(unpack_format(packed, len), p->name),
            "%s: recognised", p->name);
         is_u64(bzimage_unpack(&b, &out, &err), 0, "%s: unpacked", p->name);
-        ok(out.size == sizeof(v) && !memcmp(out.data, &v, sizeof(v)), "%s: the same bytes", p->name);
+        ok(out.size == sizeof(v) && !memcmp(out.data, &v, sizeof(v)), "%s: the same bytes",
+           p->name);
         blob_free(&out);
         free(b.data);
         for (size_t cut = 0; cut < size; cut++) {
@@ -194,7 +209,8 @@ static void test_headers(void)
 {
     static u8 packed[65536], image[65536 + 2048];
     struct vmlinux v = vmlinux();
-    size_t size = bzimage(packed, pack_gzip(&v, sizeof(v), packed, sizeof(packed)), sizeof(v), image);
+    size_t size =
+        bzimage(packed, pack_gzip(&v, sizeof(v), packed, sizeof(packed)), sizeof(v), image);
     struct blob b = {.data = image, .size = size}, out = {0};
     const u32 huge = 0xfffffff0;
     u32 keep;

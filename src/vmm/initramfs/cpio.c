@@ -18,8 +18,8 @@ static int pad(struct blob *out)
     return blob_append(out, NULL, ALIGN_UP(out->size, 4) - out->size);
 }
 
-static int write_entry(struct cpio *c, const char *name, const struct tree_node *n, const void *data,
-                       size_t len)
+static int write_entry(struct cpio *c, const char *name, const struct tree_node *n,
+                       const void *data, size_t len)
 {
     char header[111];
     int rc;

@@ -90,8 +90,9 @@ static int read_dynamic(const struct blob *f, const Elf64_Ehdr *eh, const Elf64_
         s = strtab == UINT64_MAX ? NULL : string_at(f, strtab, d.d_un.d_val);
         if (!s)
             return -EINVAL;
-        rc = d.d_tag == DT_NEEDED ? strv_add(&n->needed, s)
-                                  : strv_split(d.d_tag == DT_RPATH ? &n->rpath : &n->runpath, s, ':');
+        rc = d.d_tag == DT_NEEDED
+                 ? strv_add(&n->needed, s)
+                 : strv_split(d.d_tag == DT_RPATH ? &n->rpath : &n->runpath, s, ':');
     }
     return rc;
 }
@@ -169,8 +170,12 @@ static int read_conf(const char *path, struct strv *dirs, unsigned depth)
 
 int elfdeps_init(struct elfdeps *d, struct tree *t)
 {
-    static const char *const defaults[] = {"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu",
-                                           "/lib64", "/usr/lib64", "/lib", "/usr/lib"};
+    static const char *const defaults[] = {"/lib/x86_64-linux-gnu",
+                                           "/usr/lib/x86_64-linux-gnu",
+                                           "/lib64",
+                                           "/usr/lib64",
+                                           "/lib",
+                                           "/usr/lib"};
     int rc;
 
     *d = (struct elfdeps){.tree = t};
@@ -253,8 +258,7 @@ static int add_library(struct elfdeps *d, const struct elf_needs *n, const char 
     else
         found = (!n->runpath.n && find_in(&n->rpath, origin, name, path)) ||
                 find_in(&d->first, origin, name, path) ||
-                find_in(&n->runpath, origin, name, path) ||
-                find_in(&d->system, origin, name, path);
+                find_in(&n->runpath, origin, name, path) || find_in(&d->system, origin, name, path);
     if (!found)
         return vmm_fail(err, -ENOENT, "%s needs the library %s, which is not found", user, name);
     rc = tree_add_host(d->tree, path, real);

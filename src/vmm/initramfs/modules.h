@@ -9,8 +9,8 @@
 #define MODULES_MAX 64
 
 struct module {
-    char *name;      /* with underscores */
-    struct blob ko;  /* unpacked */
+    char *name;     /* with underscores */
+    struct blob ko; /* unpacked */
 };
 
 /* In the order in which they must be loaded. */

@@ -111,8 +111,8 @@ static int add_script_interpreter(struct pack *p, const char *script, const stru
     if (*args)
         *args++ = 0;
     if (*interp != '/')
-        return vmm_fail(p->err, -ENOEXEC, "%s: its interpreter '%s' is not an absolute path", script,
-                        interp);
+        return vmm_fail(p->err, -ENOEXEC, "%s: its interpreter '%s' is not an absolute path",
+                        script, interp);
     if (check_executable(interp))
         return vmm_fail(p->err, -ENOENT, "%s: its interpreter %s is not found", script, interp);
     rc = add_program(p, interp, depth + 1);
@@ -209,15 +209,18 @@ static int add_path(struct pack *p, const char *path)
 
 /* Names under which busybox is found, so that a script has the usual tools. */
 static const char *const tools[] = {
-    "ash", "awk", "base64", "basename", "bc", "cat", "chmod", "chown", "chroot", "cmp", "cp", "cut",
-    "date", "dd", "df", "diff", "dirname", "dmesg", "du", "echo", "env", "expr", "false", "find",
-    "free", "grep", "gunzip", "gzip", "head", "hexdump", "hostname", "id", "insmod", "ip", "kill",
-    "less", "ln", "ls", "lsmod", "md5sum", "mkdir", "mknod", "mktemp", "modprobe", "mount", "mv",
-    "nc", "nproc", "od", "pgrep", "pidof", "ping", "poweroff", "printenv", "printf", "ps", "pwd",
-    "readlink", "realpath", "reboot", "reset", "rm", "rmdir", "sed", "seq", "sh", "sha256sum",
-    "sleep", "sort", "stat", "stty", "sync", "tail", "tar", "taskset", "tee", "test", "time",
-    "timeout", "top", "touch", "tr", "true", "tty", "umount", "uname", "uniq", "uptime", "vi", "wc",
-    "which", "xargs", "xxd", "yes", "zcat"};
+    "ash",     "awk",      "base64",    "basename", "bc",       "cat",      "chmod",    "chown",
+    "chroot",  "cmp",      "cp",        "cut",      "date",     "dd",       "df",       "diff",
+    "dirname", "dmesg",    "du",        "echo",     "env",      "expr",     "false",    "find",
+    "free",    "grep",     "gunzip",    "gzip",     "head",     "hexdump",  "hostname", "id",
+    "insmod",  "ip",       "kill",      "less",     "ln",       "ls",       "lsmod",    "md5sum",
+    "mkdir",   "mknod",    "mktemp",    "modprobe", "mount",    "mv",       "nc",       "nproc",
+    "od",      "pgrep",    "pidof",     "ping",     "poweroff", "printenv", "printf",   "ps",
+    "pwd",     "readlink", "realpath",  "reboot",   "reset",    "rm",       "rmdir",    "sed",
+    "seq",     "sh",       "sha256sum", "sleep",    "sort",     "stat",     "stty",     "sync",
+    "tail",    "tar",      "taskset",   "tee",      "test",     "time",     "timeout",  "top",
+    "touch",   "tr",       "true",      "tty",      "umount",   "uname",    "uniq",     "uptime",
+    "vi",      "wc",       "which",     "xargs",    "xxd",      "yes",      "zcat"};
 
 static int add_tools(struct pack *p)
 {
@@ -346,7 +349,8 @@ static int collect(struct pack *p)
     for (size_t i = 0; i < cfg->libs->n && rc == 0; i++) {
         const char *dir = cfg->libs->s[i];
 
-        rc = dir[0] == '/' ? join("", 0, dir + 1, full) : join(cfg->cwd, strlen(cfg->cwd), dir, full);
+        rc = dir[0] == '/' ? join("", 0, dir + 1, full)
+                           : join(cfg->cwd, strlen(cfg->cwd), dir, full);
         if (rc == 0)
             rc = strv_add(&p->deps.first, full);
         if (rc)

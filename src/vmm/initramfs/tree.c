@@ -116,16 +116,16 @@ int tree_add_data(struct tree *t, const char *path, mode_t mode, const void *dat
 
 int tree_add_link(struct tree *t, const char *path, const char *target)
 {
-    return add_with_parents(t, &(struct tree_node){.path = path,
-                                                   .mode = S_IFLNK | 0777,
-                                                   .data = target,
-                                                   .len = strlen(target)});
+    return add_with_parents(
+        t, &(struct tree_node){
+               .path = path, .mode = S_IFLNK | 0777, .data = target, .len = strlen(target)});
 }
 
 int tree_add_device(struct tree *t, const char *path, mode_t mode, unsigned major, unsigned minor)
 {
     return add_with_parents(
-        t, &(struct tree_node){.path = path, .mode = S_IFCHR | mode, .major = major, .minor = minor});
+        t,
+        &(struct tree_node){.path = path, .mode = S_IFCHR | mode, .major = major, .minor = minor});
 }
 
 /*
