@@ -5,6 +5,7 @@
 #include "kvm/regs.h"
 
 #include "cpu/mmu/walk.h"
+#include "cpu/sys/control.h"
 
 #include <errno.h>
 #include <string.h>
@@ -103,15 +104,14 @@ void kvm_sregs_get(struct kvm_vcpu *v, struct kvm_sregs *s)
 
 #define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
-#define CR4_KNOWN                                                                                  \
-    (GENMASK(11, 0) | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
+#define CR4_ALWAYS GENMASK(10, 0) /* KVM asks no CPUID bit for these */
 
 /* Control registers that no sequence of guest instructions could produce: SDM 3A 2.5, 4.1. */
 static bool sregs_valid(const struct cpu *c, const struct kvm_sregs *s)
 {
     bool lme_paging = s->efer & EFER_LME && s->cr0 & CR0_PG;
 
-    if (s->cr0 & ~CR0_KNOWN || s->cr4 & ~CR4_KNOWN || s->efer & ~EFER_KNOWN)
+    if (s->cr0 & ~CR0_KNOWN || s->cr4 & ~(CR4_ALWAYS | cpu_cr4_allowed(c)) || s->efer & ~EFER_KNOWN)
         return false;
     if ((s->cr0 & CR0_PG && !(s->cr0 & CR0_PE)) || (s->cr0 & CR0_NW && !(s->cr0 & CR0_CD)))
         return false;

@@ -167,6 +167,39 @@ static void test_xsave(void)
 
 GUEST16(hlt_code, "1: hlt\n jmp 1b")
 
+/* CR4 takes what the guest's CPUID offers. */
+static void test_cr4_by_cpuid(void)
+{
+    static const struct {
+        uint64_t bits, works;
+        const char *what;
+    } rows[] = {
+        {1 << 20 | 1 << 21 | 1 << 16, 0, "SMEP, SMAP, FSGSBASE without leaf 7"},
+        {1 << 18, 0, "OSXSAVE without XSAVE"},
+        {1 << 17, 1, "PCIDE"},
+        {0x7ff, 1, "what every CPU has"},
+    };
+    struct vm m = vm_new(0x100000);
+    struct vcpu v = vcpu_new(&m, 0);
+    struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + sizeof(c->entries[0]));
+    struct kvm_sregs s;
+
+    c->nent = 1;
+    c->entries[0] = (struct kvm_cpuid_entry2){.function = 1, .ecx = 1 << 17};
+    ok(!kv(v.fd, KVM_SET_CPUID2, c), "a guest with PCID and nothing else");
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        kv(v.fd, KVM_GET_SREGS, &s);
+        s.cr4 = rows[i].bits;
+        if (rows[i].works)
+            ok(!kv(v.fd, KVM_SET_SREGS, &s), "%s", rows[i].what);
+        else
+            fails(kv(v.fd, KVM_SET_SREGS, &s), EINVAL, "%s", rows[i].what);
+    }
+    free(c);
+    vcpu_free(&v);
+    vm_free(&m);
+}
+
 static void test_cpuid(void)
 {
     BOOT16(m, v, hlt_code);
@@ -558,6 +591,7 @@ int main(void)
     test_pdptrs();
     test_fpu();
     test_xsave();
+    test_cr4_by_cpuid();
     test_cpuid();
     test_msrs();
     test_all_msrs();

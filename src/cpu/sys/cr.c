@@ -109,17 +109,24 @@ static int cr3_write(struct cpu *c, u64 val)
     return OP_STOP;
 }
 
-static bool cr4_valid(const struct cpu *c, u64 val)
+u64 cpu_cr4_allowed(const struct cpu *c)
 {
-    u64 allowed = 0, set = val & ~c->cr4;
+    u64 allowed = 0;
 
     for (unsigned i = 0; i < ARRAY_SIZE(cr4_rows); i++) {
         const struct cr4_row *r = &cr4_rows[i];
 
-        if (val & r->bit && guest_cpuid_bit(c, r->leaf, 0, r->reg, r->feature))
+        if (guest_cpuid_bit(c, r->leaf, 0, r->reg, r->feature))
             allowed |= r->bit;
     }
-    if (val & ~allowed)
+    return allowed;
+}
+
+static bool cr4_valid(const struct cpu *c, u64 val)
+{
+    u64 set = val & ~c->cr4;
+
+    if (val & ~cpu_cr4_allowed(c))
         return false;
     if (cpu_long(c) && !(val & CR4_PAE))
         return false;
