@@ -9,7 +9,7 @@ all_ok() {
     [ "$rc" = 0 ] && out '^1\.\.[1-9]' && ! out '^not ok'
 }
 
-for t in kvm_api kvm_exits kvm_memory kvm_smp kvm_state; do
+for t in kvm_api kvm_exits kvm_memory kvm_msr kvm_smp kvm_state; do
     UVIRT_TEST_KVM=exec run exec --kvm -- "$build/tests/kvm/$t" </dev/null
     point "$t on the /dev/kvm of uvirt exec" all_ok
 done
