@@ -156,7 +156,9 @@ static void fire(struct vsock_sock *sk, enum vsock_timer which)
         break;
     default:
         if (sk->state == VSOCK_ESTABLISHED) {
-            vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
+            /* Whatever still waits to be sent will be answered as well. */
+            if (!sk->pkts_unsent)
+                vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
             vsock_timer_set(sk, which, vsock_deadline(sk->ctx, VSOCK_CREDIT_ASK_NS));
         }
         break;

@@ -32,11 +32,36 @@ u32 vsock_credit_space(const struct vsock_credit *c)
     return out >= window ? 0 : window - out; /* either buffer may have shrunk below (out) */
 }
 
+static u32 pkts_room(const struct vsock_credit *c)
+{
+    u32 most = vsock_credit_window(c) / VSOCK_PKT_BUDGET;
+
+    return most > c->tx_pkts ? most - c->tx_pkts : 0;
+}
+
 bool vsock_credit_can_send(const struct vsock_credit *c, u32 bytes, u32 pkts)
 {
     if (bytes > vsock_credit_space(c) || c->head - c->tail == VSOCK_CREDIT_ENDS)
         return false;
-    return !c->tx_pkts || c->tx_pkts + pkts <= vsock_credit_window(c) / VSOCK_PKT_BUDGET;
+    return !c->tx_pkts || pkts <= pkts_room(c);
+}
+
+u32 vsock_credit_pkts(u32 bytes)
+{
+    return 1 + bytes / VSOCK_RX_PIECE;
+}
+
+u32 vsock_credit_fit(const struct vsock_credit *c)
+{
+    u32 n = vsock_credit_space(c), room;
+
+    if (!vsock_credit_can_send(c, 1, 1))
+        return 0;
+    n = n < VSOCK_PAYLOAD_MAX ? n : VSOCK_PAYLOAD_MAX;
+    room = pkts_room(c);
+    if (c->tx_pkts && room < vsock_credit_pkts(n))
+        n = room * VSOCK_RX_PIECE - 1;
+    return n;
 }
 
 void vsock_credit_take(struct vsock_credit *c, u32 bytes, u32 pkts)

@@ -13,11 +13,13 @@
  *      buf_alloc) ever was on the wire, so shrinking our buffer cuts off nobody.
  *  (3) packets cost memory beyond their payload: the receiver has a limit on packets held,
  *      the sender keeps to the strictest limit among known receivers, newest Linux's, which
- *      resets a connection when (packets + 1) * 576 exceeds its buffer.
+ *      resets a connection when (packets + 1) * 576 exceeds its buffer. A large packet may
+ *      reach a guest in pieces, one for each buffer of its driver, and counts as that many.
  */
 
 #define VSOCK_BUF_MAX     0x40000000u /* bytes; larger sizes count as this */
 #define VSOCK_PKT_BUDGET  576         /* bytes that a queued packet costs a Linux receiver */
+#define VSOCK_RX_PIECE    3732        /* payload that a buffer posted by Linux's driver holds */
 #define VSOCK_CREDIT_ENDS 512
 
 struct vsock_credit {
@@ -53,6 +55,12 @@ u32 vsock_credit_space(const struct vsock_credit *c);
 
 /* True if (bytes) in (pkts) packets may be sent now. */
 bool vsock_credit_can_send(const struct vsock_credit *c, u32 bytes, u32 pkts);
+
+/* Packets that (bytes) of payload may become at the receiver. */
+u32 vsock_credit_pkts(u32 bytes);
+
+/* The most bytes that one packet may carry now; 0 if none may be sent. */
+u32 vsock_credit_fit(const struct vsock_credit *c);
 
 /* Take what vsock_credit_can_send() allowed. */
 void vsock_credit_take(struct vsock_credit *c, u32 bytes, u32 pkts);

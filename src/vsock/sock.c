@@ -106,6 +106,7 @@ void vsock_sock_send(struct vsock_sock *sk, struct vsock_pkt *p)
     vsock_credit_stamp(&sk->credit, &p->hdr);
     p->owner = vsock_sock_get(sk);
     sk->bytes_unsent += p->len;
+    sk->pkts_unsent++;
     sk->transport->ops->send(sk->transport, p);
 }
 
@@ -127,6 +128,7 @@ void vsock_pkt_disown(struct vsock_pkt *p)
         return;
     p->owner = NULL;
     sk->bytes_unsent -= p->hdr.len;
+    sk->pkts_unsent--;
     if (p->hdr.len && !sk->bytes_unsent)
         pthread_cond_broadcast(&sk->tx_cond); /* for close() with SO_LINGER */
     vsock_sock_put(sk);

@@ -96,6 +96,7 @@ struct vsock_sock {
     struct vsock_queue rx;
     struct vsock_marker marker;
     u32 bytes_unsent; /* given to the transport, not sent yet */
+    u32 pkts_unsent;
 
     /* A listener's, and a child's that waits for accept(). */
     struct vsock_tailq children;

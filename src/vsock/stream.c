@@ -22,13 +22,13 @@ ssize_t vsock_stream_send(struct vsock_sock *sk, struct vsock_iter *it, u64 dead
         rc = vsock_wait_space(sk, 1, 1, deadline);
         if (rc)
             break;
-        n = min_u32(it->left, min_u32(vsock_credit_space(&sk->credit), VSOCK_PAYLOAD_MAX));
+        n = min_u32(it->left, vsock_credit_fit(&sk->credit));
         p = vsock_sock_pkt(sk, VIRTIO_VSOCK_OP_RW, n);
         if (!p) {
             rc = -ENOMEM;
             break;
         }
-        vsock_credit_take(&sk->credit, n, 1);
+        vsock_credit_take(&sk->credit, n, vsock_credit_pkts(n));
         TAILQ_INSERT_TAIL(&list, p, link);
         vsock_transmit(sk, it, &list);
         total += n;

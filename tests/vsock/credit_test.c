@@ -127,6 +127,13 @@ static void test_packets(void)
         n++;
     }
     is_u64(n, 5, "and fwd_cnt retires them");
+    vsock_credit_init(&c, 262144);
+    hear(&c, 262144, 0);
+    for (n = 0; n < 450; n++)
+        vsock_credit_take(&c, 1, 1);
+    is_u64(vsock_credit_fit(&c), 5 * 3732 - 1, "a large packet counts as its pieces");
+    vsock_credit_take(&c, 5 * 3732 - 1, vsock_credit_pkts(5 * 3732 - 1));
+    is_u64(vsock_credit_fit(&c), 0, "which may use up the packets before the bytes");
     vsock_credit_init(&c, 128);
     hear(&c, 128, 0);
     ok(vsock_credit_can_send(&c, 128, 1), "one packet may always be under way");

@@ -265,6 +265,36 @@ static void test_small_writes(struct uvirt_vsock *v, int type, bool peek_first)
     close_pair(p);
 }
 
+static int events_seen;
+
+static void on_event(void *opaque, short events)
+{
+    events_seen |= events;
+    ++*(int *)opaque;
+}
+
+static void test_events(struct uvirt_vsock *v)
+{
+    sock *p[2];
+    int n = 0;
+
+    connect_pair(v, SOCK_SEQPACKET, p);
+    uvirt_vsock_set_event(p[1], on_event, &n);
+    do_send(p[0], "x", 1, 0);
+    ok(n && events_seen & POLLIN, "an event when a record comes");
+    while (do_send(p[1], big, 1000, MSG_DONTWAIT) > 0)
+        ;
+    events_seen = 0;
+    while (do_recv(p[0], back, 1000, MSG_DONTWAIT, NULL) > 0)
+        ;
+    ok(events_seen & POLLOUT, "an event when there is room again");
+    events_seen = 0;
+    uvirt_vsock_close(p[0]);
+    ok(events_seen & POLLHUP, "an event when the peer closes");
+    uvirt_vsock_set_event(p[1], NULL, NULL);
+    uvirt_vsock_close(p[1]);
+}
+
 static void test_free(void)
 {
     struct uvirt_vsock *v = context(VMADDR_CID_HOST, true, false);
@@ -312,6 +342,7 @@ int main(void)
     test_small_writes(v, SOCK_STREAM, false);
     test_small_writes(v, SOCK_SEQPACKET, true);
     test_small_writes(m, SOCK_SEQPACKET, false);
+    test_events(v);
     test_free();
     uvirt_vsock_free(v);
     uvirt_vsock_free(m);

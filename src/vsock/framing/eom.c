@@ -7,7 +7,7 @@
 
 static u32 eom_pkts(u32 len)
 {
-    return (len + VSOCK_PAYLOAD_MAX - 1) / VSOCK_PAYLOAD_MAX;
+    return vsock_credit_pkts(len) + len / VSOCK_PAYLOAD_MAX;
 }
 
 static int eom_enqueue(struct vsock_sock *sk, u32 len, bool eor, struct vsock_pkts *list)

@@ -22,7 +22,7 @@ struct vsock_framing_ops {
     /* Bytes of credit that a record costs beyond its payload. */
     u32 overhead;
 
-    /* Packets that a record of (len) bytes takes. */
+    /* Packets that a record of (len) bytes may become. */
     u32 (*pkts)(u32 len);
 
     /*

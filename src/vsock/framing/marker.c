@@ -25,7 +25,7 @@ _Static_assert(sizeof(struct marker) == MARKER_SIZE, "marker payload");
 
 static u32 marker_pkts(u32 len)
 {
-    return 2 + (len + VSOCK_PAYLOAD_MAX - 1) / VSOCK_PAYLOAD_MAX;
+    return 2 + vsock_credit_pkts(len) + len / VSOCK_PAYLOAD_MAX;
 }
 
 static int add_marker(struct vsock_sock *sk, u16 op, u32 cnt, u32 len, struct vsock_pkts *list)
