@@ -386,12 +386,10 @@ void lapic_state_get(struct lapic *l, struct kvm_lapic_state *s)
     }
 }
 
+/* The ID is the vCPU's, whatever the caller says; one who knows of 32-bit IDs must agree in x2APIC mode. */
 static int state_check(const struct lapic *l, const struct kvm_lapic_state *s)
 {
-    u32 id = state_word(s, APIC_ID);
-
-    /* The ID is the vCPU's; in x2APIC mode the caller must agree. */
-    if (lapic_x2apic(l) && id != (l->chip->x2apic_32bit_ids ? l->id : l->id << 24))
+    if (lapic_x2apic(l) && l->chip->x2apic_32bit_ids && state_word(s, APIC_ID) != l->id)
         return -EINVAL;
     return 0;
 }

@@ -173,14 +173,13 @@ void lapic_mmio_write(struct lapic *l, u32 offset, const void *buf, unsigned siz
         lapic_error(l, APIC_ESR_REGISTER);
         return;
     }
-    val &= rules[r].bits;
     if (r == APIC_ICR) {
-        val &= ~(u32)BIT(12); /* never busy */
+        val &= ~(u32)BIT(12); /* never busy; the reserved bits read back as written, as KVM has it */
         lapic_reg_put(l, r, val);
         lapic_icr_send(l, val, lapic_reg(l, APIC_ICR2) >> 24);
         return;
     }
-    reg_write(l, r, val);
+    reg_write(l, r, val & rules[r].bits);
 }
 
 /* --- x2APIC: the MSRs --- */

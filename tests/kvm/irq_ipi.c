@@ -38,6 +38,10 @@ static void xapic(void)
     icr(&f, 0, 3, 0x40);
     is_u64(who_got(&f, 0x40), 1 << 3, "physical");
     is_u64(rd(&f, 0, 0x300), 0x40, "delivery status is idle");
+    icr(&f, 0, 0xa5, 0xa5a5b0a5);
+    is_u64(rd(&f, 0, 0x300), 0xa5a5a0a5, "reserved bits read back, the busy bit does not");
+    is_u64(rd(&f, 0, 0x310), 0xa5000000, "of the high half the destination alone");
+    is_u64(who_got(&f, 0xa5), 1, "and it is a self IPI");
     icr(&f, 1, 0xff, 0x41);
     is_u64(who_got(&f, 0x41), 0x1f, "physical broadcast, without the disabled one");
     icr(&f, 1, 0, 0x40042);

@@ -228,6 +228,11 @@ static void state(void)
     lapic_state_get(L(&f, 1), &a);
     memcpy(&w, &a.regs[0x20], 4);
     is_u64(w, 1 << 24, "x2APIC: ID in xAPIC form still, by default");
+    b = a;
+    b.regs[0x23] = 9;
+    is_u64(lapic_state_set(L(&f, 1), &b), 0, "a foreign ID by one who does not know of 32-bit IDs");
+    lapic_state_get(L(&f, 1), &b);
+    is_u64((u8)b.regs[0x23], 1, "is ignored");
     is_u64(irqchip_x2apic_api(f.chip, KVM_X2APIC_API_USE_32BIT_IDS), 0, "KVM_CAP_X2APIC_API");
     lapic_state_get(L(&f, 1), &b);
     memcpy(&w, &b.regs[0x20], 4);
