@@ -20,8 +20,9 @@
 
 #define MSR_IA32_APICBASE 0x1b
 #define MSR_PLATFORM_INFO 0xce
-#define RANGE_FLAGS (KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE)
-#define REASONS (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER)
+#define RANGE_FLAGS       (KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE)
+#define REASONS                                                                                    \
+    (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER)
 
 struct msr_range {
     u32 flags, base, count;
@@ -173,8 +174,11 @@ int kvm_msr_trap(struct kvm_vcpu *v, enum cpu_msr_trap why, u32 index, bool writ
     }
     if (!(atomic_load(&v->vm->msr_exit_reasons) & reason))
         return why == CPU_MSR_ASK ? cpu_raise_gp(v->cpu) : OP_NEXT;
-    *x = (struct kvm_msr_exit){
-        .waiting = true, .write = write, .index = index, .reason = reason, .data = write ? *val : 0};
+    *x = (struct kvm_msr_exit){.waiting = true,
+                               .write = write,
+                               .index = index,
+                               .reason = reason,
+                               .data = write ? *val : 0};
     return OP_EXIT;
 }
 

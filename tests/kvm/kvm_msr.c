@@ -5,9 +5,9 @@
 
 #include <stdbool.h>
 
-#define MSR_NOBODYS 0xdeadbeef
-#define MSR_SYSENTER_CS 0x174
-#define MSR_SYSENTER_ESP 0x175
+#define MSR_NOBODYS       0xdeadbeef
+#define MSR_SYSENTER_CS   0x174
+#define MSR_SYSENTER_ESP  0x175
 #define MSR_PLATFORM_INFO 0xce
 
 /* RDMSR, WRMSR of what ECX, EDX, EAX say; a #GP shows as HLT with RBX 1 and goes on after the instruction. */
@@ -15,7 +15,7 @@ GUEST16(msr_code, "1: rdmsr\n hlt\n wrmsr\n hlt\n jmp 1b")
 GUEST16(gp_code, "mov $1, %bx\n add $6, %sp\n hlt")
 
 #define AT_WRMSR (CODE_AT + 3)
-#define GP_AT 0x1800
+#define GP_AT    0x1800
 
 struct guest {
     struct vm m;
@@ -44,8 +44,12 @@ static void guest_free(struct guest *g)
 /* Put the guest before one access. */
 static void access_msr(struct guest *g, bool write, uint32_t index, uint64_t val)
 {
-    struct kvm_regs r = {.rip = write ? AT_WRMSR : CODE_AT, .rflags = 2, .rsp = 0x8000, .rcx = index,
-                         .rax = (uint32_t)val, .rdx = val >> 32};
+    struct kvm_regs r = {.rip = write ? AT_WRMSR : CODE_AT,
+                         .rflags = 2,
+                         .rsp = 0x8000,
+                         .rcx = index,
+                         .rax = (uint32_t)val,
+                         .rdx = val >> 32};
 
     kv(g->v.fd, KVM_SET_REGS, &r);
 }
@@ -57,7 +61,10 @@ static uint64_t edx_eax(struct guest *g)
     return r.rdx << 32 | (uint32_t)r.rax;
 }
 
-static bool faulted(struct guest *g) { return regs_of(&g->v).rbx == 1; }
+static bool faulted(struct guest *g)
+{
+    return regs_of(&g->v).rbx == 1;
+}
 
 static int enable(struct guest *g, uint32_t cap, uint64_t arg)
 {
@@ -66,11 +73,12 @@ static int enable(struct guest *g, uint32_t cap, uint64_t arg)
     return kv(g->m.fd, KVM_ENABLE_CAP, &c);
 }
 
-static void expect_msr_exit(struct guest *g, uint32_t exit, uint32_t reason, uint32_t index, const char *what)
+static void expect_msr_exit(struct guest *g, uint32_t exit, uint32_t reason, uint32_t index,
+                            const char *what)
 {
     runs_to(&g->v, exit, "%s: exit", what);
-    ok(g->v.run->msr.reason == reason && g->v.run->msr.index == index && !g->v.run->msr.error, "%s: reason and index",
-       what);
+    ok(g->v.run->msr.reason == reason && g->v.run->msr.index == index && !g->v.run->msr.error,
+       "%s: reason and index", what);
 }
 
 /* --- exits for MSRs that the guest does not have --- */
@@ -84,24 +92,28 @@ static void test_unknown(void)
     ok(faulted(&g), "#GP: nobody asked for exits");
 
     fails(enable(&g, KVM_CAP_X86_USER_SPACE_MSR, 8), EINVAL, "a reason that does not exist");
-    ok(!enable(&g, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL),
+    ok(!enable(&g, KVM_CAP_X86_USER_SPACE_MSR,
+               KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL),
        "exits for unknown MSRs and bad accesses");
     access_msr(&g, false, MSR_NOBODYS, 0);
-    expect_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS, "RDMSR of nobody's");
+    expect_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS,
+                    "RDMSR of nobody's");
     is_u64(regs_of(&g.v).rip, CODE_AT, "RIP is on the RDMSR");
     g.v.run->msr.data = 0x123456789abcdef0;
     runs_to(&g.v, KVM_EXIT_HLT, "answered");
     is_u64(edx_eax(&g), 0x123456789abcdef0, "EDX:EAX has the answer");
 
     access_msr(&g, true, MSR_NOBODYS, 0x1122334455667788);
-    expect_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS, "WRMSR of nobody's");
+    expect_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS,
+                    "WRMSR of nobody's");
     is_u64(g.v.run->msr.data, 0x1122334455667788, "the value written");
     g.v.run->msr.error = 1;
     runs_to(&g.v, KVM_EXIT_HLT, "refused");
     ok(faulted(&g), "error: #GP");
 
     access_msr(&g, true, 0x277 /* IA32_PAT */, 0xff);
-    expect_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_INVAL, 0x277, "a memory type that does not exist");
+    expect_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_INVAL, 0x277,
+                    "a memory type that does not exist");
     runs_to(&g.v, KVM_EXIT_HLT, "accepted by user space");
     ok(!faulted(&g), "no #GP");
     guest_free(&g);
@@ -114,7 +126,8 @@ static void test_completion(void)
 
     enable(&g, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN);
     access_msr(&g, false, MSR_NOBODYS, 0);
-    expect_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS, "to be completed");
+    expect_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS,
+                    "to be completed");
     g.v.run->msr.data = 77;
     g.v.run->immediate_exit = 1;
     fails(vcpu_run(&g.v), EINTR, "immediate_exit");
@@ -123,21 +136,25 @@ static void test_completion(void)
     is_u64(edx_eax(&g), 77, "with the answer");
 
     access_msr(&g, false, MSR_NOBODYS, 0);
-    expect_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS, "to be dropped");
+    expect_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS,
+                    "to be dropped");
     g.v.run->msr.data = 78;
     access_msr(&g, true, MSR_NOBODYS, 5);
-    expect_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS, "another instruction");
+    expect_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_UNKNOWN, MSR_NOBODYS,
+                    "another instruction");
     is_u64(g.v.run->msr.data, 5, "asks anew");
     guest_free(&g);
 }
 
 /* --- the filter --- */
 
-static int filter(struct guest *g, uint32_t flags, uint32_t kind, uint32_t base, uint32_t n, uint64_t *bits)
+static int filter(struct guest *g, uint32_t flags, uint32_t kind, uint32_t base, uint32_t n,
+                  uint64_t *bits)
 {
     struct kvm_msr_filter f = {.flags = flags};
 
-    f.ranges[3] = (struct kvm_msr_filter_range){.flags = kind, .base = base, .nmsrs = n, .bitmap = (uint8_t *)bits};
+    f.ranges[3] = (struct kvm_msr_filter_range){
+        .flags = kind, .base = base, .nmsrs = n, .bitmap = (uint8_t *)bits};
     return kv(g->m.fd, KVM_X86_SET_MSR_FILTER, &f);
 }
 
@@ -146,7 +163,8 @@ static void test_filter(void)
     struct guest g = guest_new();
     uint64_t first_only = 1;
 
-    ok(!filter(&g, 0, KVM_MSR_FILTER_WRITE, MSR_SYSENTER_CS, 2, &first_only), "deny writes of SYSENTER_ESP");
+    ok(!filter(&g, 0, KVM_MSR_FILTER_WRITE, MSR_SYSENTER_CS, 2, &first_only),
+       "deny writes of SYSENTER_ESP");
     access_msr(&g, true, MSR_SYSENTER_CS, 0x10);
     runs_to(&g.v, KVM_EXIT_HLT, "write of an allowed MSR");
     ok(!faulted(&g), "goes through");
@@ -159,13 +177,16 @@ static void test_filter(void)
 
     enable(&g, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER);
     access_msr(&g, true, MSR_SYSENTER_ESP, 0x20);
-    expect_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_FILTER, MSR_SYSENTER_ESP, "denied, with exits");
+    expect_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_FILTER, MSR_SYSENTER_ESP,
+                    "denied, with exits");
     runs_to(&g.v, KVM_EXIT_HLT, "user space took it");
     access_msr(&g, false, MSR_SYSENTER_ESP, 0);
     runs_to(&g.v, KVM_EXIT_HLT, "read again");
     is_u64(edx_eax(&g), 0, "the register itself was not written");
 
-    ok(!filter(&g, KVM_MSR_FILTER_DEFAULT_DENY, KVM_MSR_FILTER_READ, MSR_SYSENTER_CS, 1, &first_only), "deny the rest");
+    ok(!filter(&g, KVM_MSR_FILTER_DEFAULT_DENY, KVM_MSR_FILTER_READ, MSR_SYSENTER_CS, 1,
+               &first_only),
+       "deny the rest");
     access_msr(&g, false, 0x10, 0);
     expect_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_FILTER, 0x10, "RDMSR of the TSC");
     g.v.run->msr.data = 99;
@@ -186,7 +207,8 @@ static void test_bad_filters(void)
     fails(filter(&g, 2, 0, 0, 0, NULL), EINVAL, "unknown flag");
     fails(filter(&g, 0, 4, 0, 1, &bits), EINVAL, "unknown flag of a range");
     fails(filter(&g, KVM_MSR_FILTER_DEFAULT_DENY, 0, 0, 0, NULL), EINVAL, "no MSR at all");
-    fails(filter(&g, 0, 1, 0, KVM_MSR_FILTER_MAX_BITMAP_SIZE * 8 + 1, &bits), EINVAL, "bitmap too big");
+    fails(filter(&g, 0, 1, 0, KVM_MSR_FILTER_MAX_BITMAP_SIZE * 8 + 1, &bits), EINVAL,
+          "bitmap too big");
     fails(filter(&g, 0, 1, 0, 64, (uint64_t *)8), EFAULT, "bitmap that is nowhere");
     guest_free(&g);
 }
