@@ -43,8 +43,9 @@ static bool carries_payload(u16 op)
 }
 
 /* Turn the chain into a packet. 0; -EBADMSG: there is none in it; -ENOMEM. */
-static int read_packet(struct virtq_chain *c, struct vsock_pkt **ret)
+static int read_packet(struct vsock_dev *v, struct vsock_pkt **ret)
 {
+    struct virtq_chain *c = &v->chain;
     u8 wire[VSOCK_HDR_SIZE];
     struct vsock_hdr h;
     struct vsock_pkt *p;
@@ -56,7 +57,7 @@ static int read_packet(struct virtq_chain *c, struct vsock_pkt **ret)
         return -EBADMSG;
     if (!carries_payload(h.op))
         h.len = 0;
-    p = vsock_pkt_alloc(h.len);
+    p = vsock_device_alloc(v->host, h.len);
     if (!p)
         return -ENOMEM;
     if (virtq_out(c, p->data, h.len)) {
@@ -79,7 +80,7 @@ static int pump_tx(struct vsock_dev *v)
     while (!vsock_device_congested(v->host) && (rc = virtq_pop(q, &v->chain))) {
         if (rc < 0)
             return rc;
-        rc = read_packet(&v->chain, &p);
+        rc = read_packet(v, &p);
         if (rc == -ENOMEM) {
             virtq_unpop(q);
             return moved;

@@ -268,6 +268,7 @@ int uvirt_vsock_create(const struct uvirt_vsock_config *config, struct uvirt_vso
         port = vsock_now(ctx);
     ctx->next_port = VSOCK_RESERVED_PORT + 1 + port % 0x40000000;
     init_lists(ctx);
+    vsock_pool_init(&ctx->pool);
     vsock_loopback_init(&ctx->loopback, ctx);
     if (config->marker)
         ctx->loopback.t.seqpacket = &vsock_framing_marker;
@@ -288,6 +289,7 @@ void uvirt_vsock_free(struct uvirt_vsock *v)
     vsock_loopback_purge(&ctx->loopback);
     pthread_mutex_unlock(&ctx->lock);
     pthread_mutex_destroy(&ctx->lock);
+    vsock_pool_fini(&ctx->pool);
     free(ctx);
 }
 

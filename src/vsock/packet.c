@@ -65,8 +65,84 @@ struct vsock_pkt *vsock_pkt_alloc(u32 cap)
     return p;
 }
 
+#define CLASS_MIN 2048u
+
+/* The class whose packets have at least (cap) bytes; none for small and for odd ones. */
+static int class_of(u32 cap)
+{
+    if (cap <= CLASS_MIN / 2 || cap > CLASS_MIN << (VSOCK_POOL_CLASSES - 1))
+        return -1;
+    for (int i = 0;; i++) {
+        if (cap <= CLASS_MIN << i)
+            return i;
+    }
+}
+
+void vsock_pool_init(struct vsock_pool *pool)
+{
+    pthread_mutex_init(&pool->lock, NULL);
+    for (unsigned i = 0; i < VSOCK_POOL_CLASSES; i++) {
+        TAILQ_INIT(&pool->free[i]);
+        pool->bytes[i] = 0;
+    }
+}
+
+void vsock_pool_fini(struct vsock_pool *pool)
+{
+    struct vsock_pkt *p;
+
+    for (unsigned i = 0; i < VSOCK_POOL_CLASSES; i++) {
+        while ((p = TAILQ_FIRST(&pool->free[i]))) {
+            TAILQ_REMOVE(&pool->free[i], p, link);
+            free(p);
+        }
+    }
+    pthread_mutex_destroy(&pool->lock);
+}
+
+struct vsock_pkt *vsock_pool_alloc(struct vsock_pool *pool, u32 cap)
+{
+    int class = class_of(cap);
+    struct vsock_pkt *p;
+
+    if (class < 0)
+        return vsock_pkt_alloc(cap);
+    pthread_mutex_lock(&pool->lock);
+    p = TAILQ_FIRST(&pool->free[class]);
+    if (p) {
+        TAILQ_REMOVE(&pool->free[class], p, link);
+        pool->bytes[class] -= p->cap;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (p) {
+        cap = p->cap;
+        memset(p, 0, sizeof(*p));
+        p->cap = cap;
+    } else {
+        p = vsock_pkt_alloc(CLASS_MIN << class);
+    }
+    if (p)
+        p->pool = pool;
+    return p;
+}
+
 void vsock_pkt_free(struct vsock_pkt *p)
 {
+    struct vsock_pool *pool = p ? p->pool : NULL;
+    int class;
+
+    if (!pool) {
+        free(p);
+        return;
+    }
+    class = class_of(p->cap);
+    pthread_mutex_lock(&pool->lock);
+    if (pool->bytes[class] + p->cap <= VSOCK_POOL_KEEP) {
+        pool->bytes[class] += p->cap;
+        TAILQ_INSERT_HEAD(&pool->free[class], p, link);
+        p = NULL;
+    }
+    pthread_mutex_unlock(&pool->lock);
     free(p);
 }
 

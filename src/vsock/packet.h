@@ -5,6 +5,7 @@
 #include "base/types.h"
 
 #include <linux/virtio_vsock.h>
+#include <pthread.h>
 #include <sys/queue.h>
 
 #define VSOCK_HDR_SIZE    44
@@ -26,6 +27,7 @@ struct vsock_hdr {
 };
 
 struct vsock_sock;
+struct vsock_pool;
 
 /*
  * A packet owns its payload. Bytes [off, len) are the ones not consumed yet; there is room
@@ -35,12 +37,35 @@ struct vsock_sock;
 struct vsock_pkt {
     TAILQ_ENTRY(vsock_pkt) link;
     struct vsock_sock *owner;
+    struct vsock_pool *pool; /* where it goes back to; NULL: to malloc */
     struct vsock_hdr hdr;
     u32 off, len, cap;
     u8 data[];
 };
 
 TAILQ_HEAD(vsock_pkts, vsock_pkt);
+
+/*
+ * Large packets that are free, for use again: malloc gives their memory back to the kernel
+ * and faults it in anew for each, which costs more than all copying. Has its own lock, taken
+ * last.
+ */
+#define VSOCK_POOL_CLASSES 6      /* 2 KiB to 64 KiB, powers of two */
+#define VSOCK_POOL_KEEP    524288 /* bytes of each class, at most */
+
+struct vsock_pool {
+    pthread_mutex_t lock;
+    struct vsock_pkts free[VSOCK_POOL_CLASSES];
+    u32 bytes[VSOCK_POOL_CLASSES];
+};
+
+void vsock_pool_init(struct vsock_pool *pool);
+
+/* Free what is kept; all packets of the pool must have come back. */
+void vsock_pool_fini(struct vsock_pool *pool);
+
+/* As vsock_pkt_alloc(), from the pool if it is large. */
+struct vsock_pkt *vsock_pool_alloc(struct vsock_pool *pool, u32 cap);
 
 /* Between the wire's 44 bytes, little endian, and (h). */
 void vsock_hdr_decode(struct vsock_hdr *h, const u8 wire[VSOCK_HDR_SIZE]);

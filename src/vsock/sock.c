@@ -80,7 +80,7 @@ void vsock_assign(struct vsock_sock *sk, struct vsock_transport *t)
 
 struct vsock_pkt *vsock_sock_pkt(struct vsock_sock *sk, u16 op, u32 len)
 {
-    struct vsock_pkt *p = vsock_pkt_alloc(len);
+    struct vsock_pkt *p = vsock_pool_alloc(&sk->ctx->pool, len);
 
     if (!p)
         return NULL;

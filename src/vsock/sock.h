@@ -54,6 +54,7 @@ struct vsock_ctx {
     u64 next_timer; /* no timer is due earlier */
     LIST_HEAD(, vsock_transport) transports;
     struct vsock_loopback loopback;
+    struct vsock_pool pool; /* has its own lock */
 };
 
 enum vsock_timer {

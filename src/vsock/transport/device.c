@@ -175,6 +175,11 @@ void vsock_device_reset(struct vsock_device *d)
     vsock_unlock(d->t.ctx);
 }
 
+struct vsock_pkt *vsock_device_alloc(struct vsock_device *d, u32 len)
+{
+    return vsock_pool_alloc(&d->t.ctx->pool, len);
+}
+
 void vsock_device_input(struct vsock_device *d, struct vsock_pkt *p)
 {
     struct vsock_ctx *ctx = d->t.ctx;

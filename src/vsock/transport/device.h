@@ -44,6 +44,9 @@ void vsock_device_stop(struct vsock_device *d);
 /* End all connections, as vsock_device_stop(), but go on: for TRANSPORT_RESET. */
 void vsock_device_reset(struct vsock_device *d);
 
+/* A packet with room for (len) bytes, for vsock_device_input(); NULL: no memory. */
+struct vsock_pkt *vsock_device_alloc(struct vsock_device *d, u32 len);
+
 /*
  * A packet from the guest, hdr.len == len; takes it. One that does not come from the guest's
  * CID is dropped, one for a CID that is not ours is answered with RST.
