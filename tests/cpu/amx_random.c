@@ -243,7 +243,7 @@ static void random_step(struct step *s)
     s->stride = (r >> 32) % 4 ? 64 : (r >> 40) % 256;
     s->base = AREA + (r >> 48) % (AREA_SIZE - 16 * 256);
     if (s->kind == LDCFG)
-        random_cfg(m.mem + s->base - AREA);
+        random_cfg(m.mem + (s->base - AREA));
     if (rnd() % 12 == 0) {
         m.hole = !m.hole;
         page_set(HOLE_AT, !m.hole, true);
