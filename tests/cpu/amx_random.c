@@ -117,9 +117,9 @@ static u8 model_move(bool store, unsigned t, u64 base, u64 stride)
             return EXC_PF;
         }
         if (store)
-            memcpy(m.mem + lin - AREA, m.tile[t][row], n);
+            memcpy(m.mem + (lin - AREA), m.tile[t][row], n);
         else
-            memcpy(m.tile[t][row], m.mem + lin - AREA, n);
+            memcpy(m.tile[t][row], m.mem + (lin - AREA), n);
     }
     m.cfg[1] = 0;
     return NONE;
@@ -149,16 +149,16 @@ static u8 model_step(const struct step *s)
     case LDCFG:
         if (in_hole(s->base, 64))
             return EXC_PF;
-        if (cfg_bad(m.mem + s->base - AREA))
+        if (cfg_bad(m.mem + (s->base - AREA)))
             return EXC_GP;
         model_release();
         if (m.mem[s->base - AREA])
-            memcpy(m.cfg, m.mem + s->base - AREA, 64);
+            memcpy(m.cfg, m.mem + (s->base - AREA), 64);
         return NONE;
     case STCFG:
         if (in_hole(s->base, 64))
             return EXC_PF;
-        memcpy(m.mem + s->base - AREA, m.cfg, 64);
+        memcpy(m.mem + (s->base - AREA), m.cfg, 64);
         return NONE;
     case RELEASE:
         model_release();
