@@ -115,7 +115,8 @@ void cpu_reset(struct cpu *c, bool init)
     c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = 0;
     c->debugctl = 0;
     c->exc.pending = c->reinject.pending = false;
-    c->nmi_blocked = c->nmi_pending = c->halted = false;
+    c->nmi_blocked = c->halted = false;
+    c->nmi_pending = 0;
     if (!init)
         reset_cold(c);
     cpu_mode_update(c);
@@ -156,7 +157,9 @@ void cpu_mode_update(struct cpu *c)
     else
         c->mode = MODE_16;
 
-    if (c->cpl == 3)
+    if (c->cpl == 3 && c->cr0 & CR0_AM && c->rflags & RFLAGS_AC)
+        c->tlb = c->tlbs[TLB_USER_AC];
+    else if (c->cpl == 3)
         c->tlb = c->tlbs[TLB_USER];
     else if (c->cr4 & CR4_SMAP && c->rflags & RFLAGS_AC)
         c->tlb = c->tlbs[TLB_KERNEL_AC];

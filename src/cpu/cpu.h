@@ -351,7 +351,7 @@ struct cpu {
 
     /* --- parts --- */
     struct mem *mem;
-    struct tlb *tlbs[3]; /* TLB_KERNEL, TLB_USER, TLB_KERNEL_AC */
+    struct tlb *tlbs[4]; /* by enum tlb_view */
     struct block_cache *blocks;
     struct cpu_world *world;
     const struct cpu_bus *bus;

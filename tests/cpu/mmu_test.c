@@ -228,6 +228,30 @@ static void test_access(void)
     ok(mmu_st64(c, LIN + 0x108, 1, 0) == OP_STOP, "a store into it stops the block");
 }
 
+static void test_alignment(void)
+{
+    struct mmu_rmw m;
+    u32 v;
+
+    tables_4level(P | W | U);
+    put64(leaf4(LIN), 0x400000 | P | W | U);
+    control(CR0_PG | CR0_AM, CR4_PAE, EFER_LME | EFER_LMA, ROOT);
+    c->rflags |= RFLAGS_AC;
+    cpu_mode_update(c);
+    ok(mmu_ld32(c, LIN + 2, &v, 0) == OP_NEXT, "#AC: not at CPL 0");
+    c->cpl = 3;
+    cpu_mode_update(c);
+    ok(mmu_ld32(c, LIN + 4, &v, 0) == OP_NEXT, "#AC: aligned");
+    ok(mmu_ld32(c, LIN + 2, &v, 0) == OP_FAULT && c->exc.vector == EXC_AC && c->exc.error == 0, "#AC: load");
+    ok(mmu_st64(c, LIN + 4, 0, 0) == OP_FAULT && c->exc.vector == EXC_AC, "#AC: store");
+    ok(mmu_rmw_begin(c, &m, LIN + 1, 2, false, 0) == OP_FAULT && c->exc.vector == EXC_AC, "#AC: read and write");
+    ok(mmu_load(c, LIN + 2, &v, 4, MMU_SYSTEM) == OP_NEXT, "#AC: not for implicit accesses");
+    c->rflags &= ~RFLAGS_AC;
+    cpu_mode_update(c);
+    ok(mmu_ld32(c, LIN + 2, &v, 0) == OP_NEXT, "#AC: not without AC");
+    c->exc.pending = false;
+}
+
 int main(void)
 {
     struct cpu_world *world;
@@ -243,6 +267,7 @@ int main(void)
     test_4level_forms();
     test_rights();
     test_access();
+    test_alignment();
     cpu_world_leave(c);
     cpu_free(c);
     cpu_world_free(world);

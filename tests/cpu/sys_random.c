@@ -221,7 +221,7 @@ static const char *wrong(const struct cpu *c)
         return "RFLAGS";
     if (c->seg[SEG_NONE].base || c->r[REG_ZERO])
         return "what is always 0";
-    if ((c->cpl == 3) != (c->tlb == c->tlbs[TLB_USER]))
+    if ((c->cpl == 3) != (c->tlb == c->tlbs[TLB_USER] || c->tlb == c->tlbs[TLB_USER_AC]))
         return "TLB view";
     if (c->mode != MODE_64 && c->rip >> 32)
         return "RIP outside 64-bit mode";

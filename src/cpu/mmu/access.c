@@ -139,9 +139,19 @@ static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct pl
     pl->host = mem_slot_hva(pl->slot, w.gpa);
     if (view_writes(c, &w, c->cpl == 3 && !(acc & MMU_SYSTEM)))
         pl->fast = write_may_be_fast(c, pl->slot, w.gpa);
-    if (likely(!breakpoints_armed(c)))
+    if (likely(!breakpoints_armed(c)) && t != c->tlbs[TLB_USER_AC])
         fill_entry(c, t, lin, &w, pl->slot, pl->fast);
     return OP_NEXT;
+}
+
+/*
+ * Alignment checking (SDM 3A 6.15 #AC): integers of 2, 4 and 8 bytes at CPL 3. Vector operands have rules of
+ * their own, and larger structures are copied whole.
+ */
+static bool misaligned(const struct cpu *c, u64 lin, unsigned len, unsigned acc)
+{
+    return unlikely(c->tlb == c->tlbs[TLB_USER_AC]) && !(acc & MMU_SYSTEM) && len <= 8 &&
+           !(len & (len - 1)) && lin & (len - 1);
 }
 
 /* Bytes of [lin, lin + len) in lin's page. */
@@ -193,6 +203,8 @@ int mmu_load(struct cpu *c, u64 lin, void *buf, unsigned len, unsigned acc)
     struct place pl;
     int rc;
 
+    if (misaligned(c, lin, len, acc))
+        return cpu_raise_err(c, EXC_AC, 0);
     for (unsigned done = 0; done < len; done += pl.len) {
         rc = resolve(c, lin + done, piece_len(lin + done, len - done), acc, &pl);
         if (rc == OP_NEXT)
@@ -222,6 +234,8 @@ int mmu_store(struct cpu *c, u64 lin, const void *buf, unsigned len, unsigned ac
     int rc, ret = OP_NEXT;
 
     acc |= MMU_WRITE;
+    if (misaligned(c, lin, len, acc))
+        return cpu_raise_err(c, EXC_AC, 0);
     if (piece_len(lin, len) != len) {
         rc = mmu_probe(c, lin, len, acc);
         if (rc)
@@ -246,6 +260,8 @@ int mmu_rmw_slow(struct cpu *c, struct mmu_rmw *m, bool lock)
 
     m->exclusive = false;
     m->bounced = true;
+    if (misaligned(c, m->lin, m->size, m->acc))
+        return cpu_raise_err(c, EXC_AC, 0);
     if (piece_len(m->lin, m->size) == m->size) {
         rc = resolve(c, m->lin, m->size, m->acc | MMU_WRITE, &pl);
         if (rc)

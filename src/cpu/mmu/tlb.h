@@ -15,7 +15,9 @@
 #define TLB_BITS 8
 #define TLB_SIZE (1u << TLB_BITS)
 
-enum tlb_view { TLB_KERNEL, TLB_USER, TLB_KERNEL_AC /* SMAP lifted by AC */, TLB_VIEWS };
+enum tlb_view { TLB_KERNEL, TLB_USER, TLB_KERNEL_AC /* SMAP lifted by AC */,
+    TLB_USER_AC /* alignment checked: data is never cached, so that every access takes the slow path */,
+    TLB_VIEWS };
 
 struct tlb_entry {
     u64 tag_r, tag_w;
