@@ -110,6 +110,26 @@ static void test_crossing(void)
     is_u64(run_at(at), 0x44442222, "its second page is another one");
 }
 
+static void test_crossing_undefined(void)
+{
+    const u64 at = NEXT - 2; /* a prefix and half of an opcode here, no instruction whatever comes there */
+    u64 built;
+
+    for (unsigned round = 0; round < 2; round++) {
+        op_reset();
+        memcpy(ram + at, "\x66\x0f\x04", 3);
+        built = c->stats.blocks_built;
+        c->rip = at;
+        is_u64(cpu_step(c), CPU_EXIT_SHUTDOWN, "#UD across two pages, without an IDT");
+        is_u64(c->stats.blocks_built - built, round == 0, "it is decoded once");
+    }
+    op_reset();
+    memcpy(ram + NEXT, "\x1f\x00", 2); /* nop word [rax] */
+    c->rip = at;
+    is_u64(cpu_step(c), CPU_EXIT_NONE, "its second page turns it into an instruction");
+    is_u64(c->rip, at + 4, "which runs");
+}
+
 int main(void)
 {
     if (!op_create())
@@ -119,6 +139,7 @@ int main(void)
     test_outside();
     test_modes();
     test_crossing();
+    test_crossing_undefined();
     op_destroy();
     return tap_done();
 }

@@ -178,6 +178,8 @@ static int build_crossing(struct cpu *c, u64 lin, struct tlb_fetch *f, struct bl
     memcpy(bytes, first.host + off, head);
     memcpy(bytes + head, second->host, INSN_MAX_LEN - head);
     len = decode_insn(bytes, INSN_MAX_LEN, c->mode, c->mode != MODE_16, off, &insn);
+    if ((unsigned)len <= head) /* no instruction after all: every byte that was looked at says so */
+        len = INSN_MAX_LEN;
     b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len);
     b->crosses = true;
     b->gen = mmu_mark_code(c, first.slot, b->gpa, head);
