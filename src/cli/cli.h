@@ -4,6 +4,8 @@
 
 #include "base/types.h"
 
+#include <limits.h>
+
 /* uvirt's own exit codes; anything else is the command's. */
 #define EXIT_UVIRT_FAILED 125
 #define EXIT_CANNOT_RUN   126
@@ -43,6 +45,12 @@ int cli_parse(int argc, char **argv, const char *usage, const struct cli_option 
 
 /* "512M", "2G", "4096K"; a number alone is MiB. 0 or -EINVAL. */
 int cli_size(const char *text, u64 *ret);
+
+/* The host's PATH, or what a shell takes without one. */
+const char *cli_host_path(void);
+
+/* Find (name) as a shell in (cwd) does: 0 with its path in (ret), or uvirt's exit code after an error was printed. */
+int cli_find_program(const char *name, const char *cwd, char ret[PATH_MAX]);
 
 /* A decimal number from min to max. 0 or -EINVAL. */
 int cli_number(const char *text, unsigned long min, unsigned long max, unsigned long *ret);

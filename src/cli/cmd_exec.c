@@ -47,27 +47,6 @@ static int find_library(char path[PATH_MAX])
     return -ENOENT;
 }
 
-/* PROGRAM as execvp() would find it. 0, -ENOENT or -EACCES. */
-static int find_program(const char *name, char path[PATH_MAX])
-{
-    const char *dirs = getenv("PATH"), *end;
-    int rc = -ENOENT;
-
-    if (strchr(name, '/')) {
-        snprintf(path, PATH_MAX, "%s", name);
-        return access(path, X_OK) ? -errno : 0;
-    }
-    for (dirs = dirs ? dirs : "/usr/bin:/bin"; *dirs; dirs = *end ? end + 1 : end) {
-        end = strchrnul(dirs, ':');
-        snprintf(path, PATH_MAX, "%.*s/%s", (int)(end - dirs), dirs, name);
-        if (!access(path, X_OK))
-            return 0;
-        if (errno == EACCES)
-            rc = -EACCES;
-    }
-    return rc;
-}
-
 /* An ELF file without PT_INTERP loads no library, so nothing can be put under it. */
 static bool is_static_elf(const char *path)
 {
@@ -104,7 +83,7 @@ static int preload(const char *library)
 
 int cmd_exec(int argc, char **argv)
 {
-    char library[PATH_MAX], program[PATH_MAX];
+    char library[PATH_MAX], program[PATH_MAX], cwd[PATH_MAX];
     bool kvm = false;
     int at = cli_parse(argc, argv, usage, options, &kvm), rc;
 
@@ -118,11 +97,11 @@ int cmd_exec(int argc, char **argv)
         return cli_error("exec: no PROGRAM (accepted: %s)", usage);
     if (find_library(library))
         return cli_error("exec: " LIBRARY " is not beside this program");
-    rc = find_program(argv[at], program);
-    if (rc) {
-        cli_error("%s: %s", argv[at], rc == -ENOENT ? "command not found" : strerror(-rc));
-        return rc == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
-    }
+    if (!getcwd(cwd, sizeof(cwd)))
+        return cli_error("exec: the working directory: %s", strerror(errno));
+    rc = cli_find_program(argv[at], cwd, program);
+    if (rc)
+        return rc;
     if (is_static_elf(program)) {
         cli_error("%s: it is statically linked (accepted: a program that loads shared libraries)",
                   argv[at]);

@@ -58,28 +58,6 @@ static double seconds_since(struct timespec t)
 
 /* --- what to run --- */
 
-static const char *host_path(void)
-{
-    const char *path = getenv("PATH");
-
-    return path && *path ? path : "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
-}
-
-static int find_command(struct run *r, const char *cwd)
-{
-    const char *name = r->o.command[0];
-    int rc = pack_find(name, cwd, host_path(), r->command);
-
-    if (rc == 0)
-        return 0;
-    if (rc == -ENOENT) {
-        cli_error("%s: command not found", name);
-        return EXIT_NOT_FOUND;
-    }
-    cli_error("%s: %s", name, strerror(rc == -EACCES ? EACCES : -rc));
-    return EXIT_CANNOT_RUN;
-}
-
 /* The guest's environment: these of the host's variables, then --env. */
 static int collect_env(const struct run_options *o, struct strv *env)
 {
@@ -88,7 +66,7 @@ static int collect_env(const struct run_options *o, struct strv *env)
     char path[PATH_MAX];
     int rc;
 
-    snprintf(path, sizeof(path), "PATH=%.3500s:%s", host_path(), PACK_TOOLS);
+    snprintf(path, sizeof(path), "PATH=%.3500s:%s", cli_host_path(), PACK_TOOLS);
     rc = strv_add(env, path);
     if (rc == 0)
         rc = strv_add(env, "HOME=/root");
@@ -133,7 +111,7 @@ static int pack(struct run *r, const char *cwd)
         .env = &env,
         .add = &r->o.add,
         .libs = &r->o.libs,
-        .path = host_path(),
+        .path = cli_host_path(),
         .tty = r->tty,
         .errtty = r->errtty,
         .cols = 80,
@@ -185,7 +163,7 @@ static int prepare_command(struct run *r)
         return 0;
     if (!getcwd(cwd, sizeof(cwd)))
         return cli_error("the working directory: %s", strerror(errno));
-    rc = find_command(r, cwd);
+    rc = cli_find_program(r->o.command[0], cwd, r->command);
     return rc ? rc : pack(r, cwd);
 }
 
