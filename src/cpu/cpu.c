@@ -17,7 +17,8 @@
 int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const struct cpu_bus *bus,
                void *owner)
 {
-    struct cpu *c = aligned_alloc(64, ALIGN_UP(sizeof(*c), 64));
+    size_t size = sizeof(*c) + TLB_VIEWS * sizeof(struct tlb);
+    struct cpu *c = aligned_alloc(64, ALIGN_UP(size, 64));
     int rc;
 
     if (!c)
@@ -28,9 +29,8 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
     c->bus = bus;
     c->owner = owner;
     c->maxphyaddr = 46;
-    rc = tlb_create(c);
-    if (rc)
-        goto free_cpu;
+    c->xlayout = xstate_layout_intel;
+    tlb_init(c);
     rc = block_cache_create(&c->blocks);
     if (rc)
         goto free_cpu;
@@ -43,7 +43,6 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
 
 free_cpu:
     block_cache_free(c->blocks);
-    tlb_free(c);
     free(c);
     return rc;
 }
@@ -54,7 +53,6 @@ void cpu_free(struct cpu *c)
         return;
     cpu_world_remove(c->world, c);
     block_cache_free(c->blocks);
-    tlb_free(c);
     free(c->cpuid);
     free(c->amx.tile);
     free(c);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/types.h"
+#include "cpu/xstate/layout.h"
 #include "mem/mem.h"
 
 #include <stdatomic.h>
@@ -361,6 +362,7 @@ struct cpu {
     unsigned cpuid_count;
     u64 cpuid_xcr0;   /* XCR0 bits that CPUID.0D.0 of this guest offers */
     bool cpuid_has_xfd;
+    struct xstate_layout xlayout; /* of this guest's XSAVE images, as its CPUID.0D has it */
     u8 maxphyaddr;    /* CPUID.80000008; cpu_reset() gives 46 until a table says otherwise */
     gpa_t pdpte[4];   /* PAE: loaded with CR3 */
 

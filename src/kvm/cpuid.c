@@ -138,12 +138,15 @@ static struct cpu_cpuid_entry without_dynamic(struct cpu_cpuid_entry e)
     return e;
 }
 
-static bool same_table(const struct cpu *c, const struct cpu_cpuid_entry *e, unsigned n)
+/* Is (e) what the vCPU has? It is rewritten as cpu_cpuid_set() rewrites what it keeps. */
+static bool same_table(const struct cpu *c, struct cpu_cpuid_entry *e, unsigned n)
 {
     struct cpu_cpuid_entry a, b;
+    struct xstate_layout layout;
 
     if (n != c->cpuid_count)
         return false;
+    xstate_layout_from(&layout, c->cpuid_xcr0, e, n);
     for (unsigned i = 0; i < n; i++) {
         a = without_dynamic(c->cpuid[i]);
         b = without_dynamic(e[i]);
@@ -163,7 +166,7 @@ static u64 xcr0_of(const struct cpu_cpuid_entry *e, unsigned n)
     return 0;
 }
 
-static int table_set(struct kvm_vcpu *v, const struct cpu_cpuid_entry *e, unsigned n)
+static int table_set(struct kvm_vcpu *v, struct cpu_cpuid_entry *e, unsigned n)
 {
     u64 tiles = xcr0_of(e, n) & XCR0_XTILEDATA & cpu_xcr0_supported();
 

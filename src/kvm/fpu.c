@@ -42,6 +42,7 @@ int kvm_vcpu_set_fpu(struct kvm_vcpu *v, void *arg, unsigned long raw)
     return 0; /* KVM leaves MXCSR alone here */
 }
 
+/* Intel's layout needs most, and no guest's areas lie beyond it: layout.h. */
 u32 kvm_vcpu_xsave_size(const struct kvm_vcpu *v)
 {
     u32 size;

@@ -61,6 +61,7 @@ static void round_trip(void)
     op_reset();
     image(all);
     memcpy(img + XSTATE_MXCSR + 4, &(u32){0xffff}, 4);
+    memcpy(img + 464, &all, 8); /* where KVM_GET_XSAVE has the machine's components */
     for (unsigned id = 2; id < 17; id++) {
         if (!(all & BIT(id)))
             memset(img + xstate_components[id].offset, 0, xstate_components[id].size);

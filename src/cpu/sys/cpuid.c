@@ -45,6 +45,7 @@ int cpu_cpuid_set(struct cpu *c, const struct cpu_cpuid_entry *e, unsigned n)
 
     x = find(c, 0xd, 0);
     c->cpuid_xcr0 = x ? ((u64)x->edx << 32 | x->eax) & cpu_xcr0_supported() : 0;
+    xstate_layout_from(&c->xlayout, c->cpuid_xcr0, copy, n);
     x = find(c, 0xd, 1);
     c->cpuid_has_xfd = x && x->eax & BIT(4);
     x = find(c, 0x80000008, 0);
@@ -102,9 +103,9 @@ static void dynamic_bits(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
         break;
     case 0xd:
         if (index == 0)
-            out[CPUID_EBX] = xstate_size(c->xcr0, false);
+            out[CPUID_EBX] = xstate_size_in(&c->xlayout, c->xcr0, false);
         else if (index == 1 && out[CPUID_EAX] & (BIT(1) | BIT(3)))
-            out[CPUID_EBX] = xstate_size(c->xcr0 | c->xss, true);
+            out[CPUID_EBX] = xstate_size_in(&c->xlayout, c->xcr0 | c->xss, true);
         break;
     default:
         break;

@@ -6,16 +6,17 @@
 #include <errno.h>
 #include <string.h>
 
-static bool area_fits(unsigned id, u32 size)
-{
-    const struct xstate_component *x = &xstate_components[id];
+#define SW_XCR0_OFFSET 464u /* what the kernel keeps there in the images that it gives out */
 
-    return x->size && x->offset + x->size <= size;
+static bool area_fits(const struct cpu *c, unsigned id, u32 size)
+{
+    return xstate_components[id].size && c->xlayout.offset[id] + xstate_components[id].size <= size;
 }
 
 void xstate_get(const struct cpu *c, void *buf, u32 size)
 {
     u64 bv = xstate_inuse_mode(c, true) & (c->cpuid_xcr0 | XCR0_X87 | XCR0_SSE) & ~c->xfd;
+    u64 known = cpu_xcr0_supported();
     u8 *img = buf;
 
     memset(img, 0, size);
@@ -24,11 +25,14 @@ void xstate_get(const struct cpu *c, void *buf, u32 size)
     xstate_pack_x87(c, true, img);
     xstate_pack_mxcsr(c, img);
     xstate_pack_xmm(c, true, img);
+    memcpy(img + SW_XCR0_OFFSET, &known, 8);
+    if (c->vec.x87.mxcsr != MXCSR_INIT)
+        bv |= XCR0_SSE; /* as XSAVES has it: without that bit the other side would take the initial MXCSR */
     for (unsigned id = 2; id < XSTATE_IDS; id++) {
         if (!(bv & BIT(id)))
             continue;
-        if (area_fits(id, size))
-            xstate_pack(c, id, true, img + xstate_components[id].offset);
+        if (area_fits(c, id, size))
+            xstate_pack(c, id, true, img + c->xlayout.offset[id]);
         else
             bv &= ~BIT(id);
     }
@@ -68,7 +72,7 @@ int xstate_set(struct cpu *c, const void *buf, u32 size)
     if (rc)
         return rc;
     for (unsigned id = 2; id < XSTATE_IDS; id++) {
-        if (bv & BIT(id) && !area_fits(id, size))
+        if (bv & BIT(id) && !area_fits(c, id, size))
             return -EINVAL;
     }
     rc = xstate_reserve(c, bv);
@@ -81,7 +85,7 @@ int xstate_set(struct cpu *c, const void *buf, u32 size)
     c->vec.x87.mxcsr = bv & (XCR0_X87 | XCR0_SSE | XCR0_AVX) ? mxcsr : MXCSR_INIT;
     for (unsigned id = 2; id < XSTATE_IDS; id++) {
         if (id != XSTATE_PKRU)
-            xstate_unpack(c, id, true, bv & BIT(id) ? img + xstate_components[id].offset : NULL);
+            xstate_unpack(c, id, true, bv & BIT(id) ? img + c->xlayout.offset[id] : NULL);
     }
     return 0;
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// The layout of XSAVE images that guests see: Intel's, whatever the host's own is.
+// The layout of XSAVE images: Intel's by default, whatever the host's own is; a guest's CPUID can move areas.
 #pragma once
 
 #include "base/types.h"
 
 /*
- * CPUID.0D tells a guest these numbers, so images never depend on the host (AMD's
- * offsets of AVX-512 and PKRU differ). SDM 1 13.4, 13.5.
+ * A guest learns the layout from CPUID.0D, which belongs to whoever made the vCPU, and images
+ * have to agree with it. What this engine offers are Intel's numbers; but some (QEMU) give the
+ * guest those of the host's CPUID instruction, and AMD's offsets of AVX-512 and PKRU differ.
+ * So each vCPU has a layout of its own, taken from its CPUID table. SDM 1 13.4, 13.5.
  *
  *   0     x87, MXCSR, XMM0-15     legacy region, as FXSAVE
  *   512   header: XSTATE_BV, XCOMP_BV, 48 reserved bytes
@@ -54,8 +56,32 @@ struct xstate_component {
 
 extern const struct xstate_component xstate_components[XSTATE_IDS];
 
+/* Where one guest's images have their areas. */
+struct xstate_layout {
+    u32 offset[XSTATE_IDS]; /* in a standard image */
+    u32 align64;            /* components that a compacted image aligns */
+};
+
+extern const struct xstate_layout xstate_layout_intel;
+
 /* Every component that this CPU model knows how to keep. */
 #define XSTATE_KNOWN (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_AMX)
 
-/* Offset of component (id) in a compacted image of (xcomp), or in a standard one. */
+/* Offset of component (id) in a compacted image of (xcomp), or in a standard one. Intel's layout. */
 u32 xstate_offset(u64 xcomp, bool compacted, unsigned id);
+
+/* The same in a guest's layout, and the size of such an image. */
+u32 xstate_offset_in(const struct xstate_layout *l, u64 xcomp, bool compacted, unsigned id);
+u32 xstate_size_in(const struct xstate_layout *l, u64 xcomp, bool compacted);
+
+struct cpu_cpuid_entry;
+
+/*
+ * The layout that a CPUID table asks for, for the components (xcr0) of CPUID.0D.0. A component's
+ * offset and alignment are followed when its size is the architecture's and its area lies behind
+ * the header and within the image that KVM_GET_XSAVE has room for (4096 bytes, XSTATE_MAX_SIZE
+ * for tile data); otherwise it is where Intel has it. When areas would overlap, all of them are.
+ * Subleaves of (e) that are not followed are rewritten, and 0D.0:ECX is raised to what the image
+ * needs: the guest is never told what its instructions do not do.
+ */
+void xstate_layout_from(struct xstate_layout *l, u64 xcr0, struct cpu_cpuid_entry *e, unsigned n);

@@ -8,8 +8,8 @@
 #include <string.h>
 
 /*
- * Theory of operation. Both directions go through an image in host memory that has the
- * standard layout, whatever the guest's format: areas move between that image's place
+ * Theory of operation. Both directions go through an image in host memory that has
+ * Intel's standard layout, whatever the guest's format and layout: areas move between that image's place
  * and the guest's place. A save first collects the pieces that will be written, probes
  * them all, then stores: a fault leaves guest memory as it was. A restore loads all it
  * needs and checks it before the first register changes.
@@ -100,7 +100,7 @@ static void save_extended(struct save *s, u64 save, u64 inuse, u64 xcomp, bool l
             xstate_pack(s->c, id, long_mode, s->img + at);
         else
             memset(s->img + at, 0, len);
-        save_piece(s, at, xstate_offset(xcomp, compact, id), len);
+        save_piece(s, at, xstate_offset_in(&s->c->xlayout, xcomp, compact, id), len);
     }
 }
 
@@ -228,7 +228,7 @@ static int restore_fetch(struct cpu *c, const struct insn *in, struct restore *r
     for (unsigned id = 2; id < XSTATE_IDS; id++) {
         if (!(r->load & BIT(id)))
             continue;
-        at[id] = xstate_offset(r->xcomp, r->compact, id);
+        at[id] = xstate_offset_in(&c->xlayout, r->xcomp, r->compact, id);
         len[id] = xstate_live_size(id, long_mode);
         if (at[id] + len[id] > extent)
             extent = at[id] + len[id];
