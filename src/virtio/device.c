@@ -71,6 +71,7 @@ static void features_ok(struct virtio_device *d)
     for (unsigned i = 0; i < d->nr_queues; i++) {
         d->queues[i].indirect = virtio_device_has(d, VIRTIO_RING_F_INDIRECT_DESC);
         d->queues[i].event_idx = virtio_device_has(d, VIRTIO_RING_F_EVENT_IDX);
+        d->queues[i].packed = virtio_device_has(d, VIRTIO_F_RING_PACKED);
     }
     if (d->ops->start)
         d->ops->start(d);

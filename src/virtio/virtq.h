@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The device's side of a split virtqueue: chains of guest buffers in, used elements out.
+// The device's side of a virtqueue, split or packed: chains of guest buffers in, used elements out.
 #pragma once
 
 #include "base/types.h"
@@ -25,17 +25,19 @@
 struct virtq {
     struct mem *mem;
     u16 size_max; /* what the device offers, a power of two <= VIRTQ_SIZE_MAX */
-    bool indirect, event_idx;
+    bool indirect, event_idx, packed;
 
     /* Set by the driver through the transport. */
     u16 size;
     bool ready;
-    gpa_t desc, avail, used;
+    gpa_t desc, avail, used; /* packed: the ring, the driver's events, the device's events */
 
-    /* Where the device stands. */
+    /* Where the device stands: free-running in a split ring, positions in a packed one. */
     u16 last_avail;
     u16 used_idx;
-    u16 signalled; /* used_idx at the last decision whether to interrupt */
+    u16 signalled; /* used_idx, or (packed) a count, since the last decision whether to interrupt */
+    u16 last_nr;   /* packed: descriptors of the chain that was taken last */
+    bool avail_wrap, used_wrap;
 };
 
 struct virtq_seg {
@@ -52,7 +54,8 @@ struct virtq_cursor {
 
 struct virtq_chain {
     struct mem *mem;
-    u16 head;
+    u16 head;    /* the driver's name for it */
+    u16 nr;      /* descriptors of a packed ring that it takes up */
     u32 written; /* bytes put without a gap: the used element's length */
     bool gap;
     struct virtq_cursor out, in;
@@ -64,9 +67,17 @@ void virtq_reset(struct virtq *q);
 
 /*
  * The driver says the queue is ready: check size and addresses. 0, or -EINVAL if the size
- * is no power of two or too large, or a part is misaligned or not in guest RAM.
+ * is no power of two (split) or too large, or a part is misaligned or not in guest RAM.
  */
 int virtq_start(struct virtq *q);
+
+/*
+ * Where the device stands, in the form of vhost-user's GET_VRING_BASE: an index, or for a
+ * packed ring two positions with their wrap bits. virtq_resume() is virtq_start() for a ring
+ * that was in use up to there, with no chain open. 0 or -EINVAL.
+ */
+u32 virtq_base(const struct virtq *q);
+int virtq_resume(struct virtq *q, u32 base);
 
 /*
  * Take the next available chain. 1: (c) holds it; 0: none, or queue not ready; -EPROTO:

@@ -269,7 +269,8 @@ int virtio_vsock_create(struct uvirt_vsock *v, const struct virtio_vsock_options
         goto err_free;
     rc = virtio_device_init(&d->dev, &vsock_ops, NR_QUEUES, QUEUE_SIZE,
                             BIT(VIRTIO_VSOCK_F_STREAM) | BIT(VIRTIO_VSOCK_F_SEQPACKET) |
-                                BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM));
+                                BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM) |
+                                BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_F_IN_ORDER));
     if (rc)
         goto err_host;
     *ret = &d->dev;
