@@ -257,7 +257,8 @@ int virtio_vsock_create(struct uvirt_vsock *v, const struct virtio_vsock_options
                         struct virtio_device **ret)
 {
     struct vsock_device_config config = {
-        .guest_cid = o->guest_cid, .marker = o->marker, .kick = o->kick, .opaque = o->opaque};
+        .guest_cid = o->guest_cid, .marker = o->marker, .kick = o->kick,
+        .flush = o->flush, .opaque = o->opaque};
     struct vsock_dev *d = calloc(1, sizeof(*d));
     int rc;
 

@@ -21,6 +21,9 @@ struct virtio_vsock_options {
      * any thread with locks held; it may do no more than wake up the device's thread.
      */
     void (*kick)(void *opaque);
+
+    /* Instead of it: take the device lock and do it (vsock/transport/device.h). */
+    void (*flush)(void *opaque);
     void *opaque;
 };
 

@@ -17,7 +17,7 @@ static struct vsock_sock *enter(struct uvirt_vsock_socket *s)
 
 static ssize_t leave(struct vsock_sock *sk, ssize_t rc)
 {
-    vsock_unlock(sk->ctx);
+    vsock_leave(sk->ctx);
     if (rc >= 0)
         return rc;
     errno = -rc;
@@ -118,7 +118,7 @@ int uvirt_vsock_close(struct uvirt_vsock_socket *s)
     struct vsock_ctx *ctx = sock_of(s)->ctx;
 
     vsock_close(enter(s), true);
-    vsock_unlock(ctx);
+    vsock_leave(ctx);
     return 0;
 }
 

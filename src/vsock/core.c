@@ -12,7 +12,8 @@
  * One lock per context protects all its sockets, tables and transports. Lock order: the
  * owner of a transport may call in with its own lock held (a device's, say); nothing here
  * calls out while the lock is held but event callbacks and a device's kick, which must do
- * no more than signal. Large payloads are copied without the lock. Then rx_busy or tx_busy
+ * no more than signal. A transport's flush() is called with the lock released, and may take
+ * the owner's. Large payloads are copied without the lock. Then rx_busy or tx_busy
  * keeps other readers or writers of the socket out, and what is copied is not reachable by
  * anybody else: packets to send are not queued yet; a record to read has been taken off the
  * queue; and of a STREAM packet above VSOCK_MERGE_MAX, which stays queued, only a reader
@@ -81,6 +82,45 @@ void vsock_unlock(struct vsock_ctx *ctx)
     pthread_mutex_unlock(&ctx->lock);
 }
 
+void vsock_flush_later(struct vsock_transport *t)
+{
+    t->flush_due = t->ctx->flush_due = true;
+}
+
+bool vsock_flush(struct vsock_ctx *ctx)
+{
+    struct vsock_transport *t;
+
+    if (!ctx->flush_due)
+        return false;
+    ctx->flush_due = false;
+    LIST_FOREACH(t, &ctx->transports, link)
+    {
+        if (!t->flush_due)
+            continue;
+        t->flush_due = false;
+        t->flushing++;
+        pthread_mutex_unlock(&ctx->lock);
+        t->ops->flush(t);
+        pthread_mutex_lock(&ctx->lock);
+        if (!--t->flushing)
+            pthread_cond_broadcast(&ctx->idle);
+        break; /* the list may have changed */
+    }
+    LIST_FOREACH(t, &ctx->transports, link)
+    {
+        ctx->flush_due |= t->flush_due;
+    }
+    return true;
+}
+
+void vsock_leave(struct vsock_ctx *ctx)
+{
+    while (vsock_flush(ctx))
+        ;
+    vsock_unlock(ctx);
+}
+
 int vsock_wait(struct vsock_sock *sk, pthread_cond_t *cond, u64 deadline)
 {
     struct vsock_ctx *ctx = sk->ctx;
@@ -93,6 +133,8 @@ int vsock_wait(struct vsock_sock *sk, pthread_cond_t *cond, u64 deadline)
         vsock_loopback_run(&ctx->loopback);
         return 0; /* that may have been what the caller waits for */
     }
+    if (vsock_flush(ctx))
+        return 0;
     until = deadline < ctx->next_timer ? deadline : ctx->next_timer;
     if (until == VSOCK_FOREVER) {
         pthread_cond_wait(cond, &ctx->lock);
@@ -233,6 +275,8 @@ void vsock_transport_remove(struct vsock_transport *t)
     while (!LIST_EMPTY(&t->socks))
         vsock_assign(LIST_FIRST(&t->socks), NULL);
     LIST_REMOVE(t, link);
+    while (t->flushing)
+        pthread_cond_wait(&t->ctx->idle, &t->ctx->lock);
 }
 
 static void init_lists(struct vsock_ctx *ctx)
@@ -259,6 +303,7 @@ int uvirt_vsock_create(const struct uvirt_vsock_config *config, struct uvirt_vso
     if (!ctx)
         return -1;
     pthread_mutex_init(&ctx->lock, NULL);
+    pthread_cond_init(&ctx->idle, NULL);
     ctx->cid = config->cid;
     ctx->privileged = config->privileged;
     ctx->now = config->now;
@@ -289,6 +334,7 @@ void uvirt_vsock_free(struct uvirt_vsock *v)
     vsock_loopback_purge(&ctx->loopback);
     pthread_mutex_unlock(&ctx->lock);
     pthread_mutex_destroy(&ctx->lock);
+    pthread_cond_destroy(&ctx->idle);
     vsock_pool_fini(&ctx->pool);
     free(ctx);
 }
@@ -305,6 +351,6 @@ int uvirt_vsock_run_timers(struct uvirt_vsock *v)
 
         ms = wait < INT32_MAX ? wait : INT32_MAX;
     }
-    vsock_unlock(ctx);
+    vsock_leave(ctx);
     return ms;
 }

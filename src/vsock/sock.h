@@ -127,6 +127,15 @@ void vsock_unlock(struct vsock_ctx *ctx);
 u64 vsock_now(struct vsock_ctx *ctx);
 
 /* The deadline that lies (ns) from now, and the one for "do not wait" (0). */
+/* Have (t)'s flush() called before this call, or the one that sent, ends. Lock held. */
+void vsock_flush_later(struct vsock_transport *t);
+
+/* Call what is due, with the lock released meanwhile. True if anything was. */
+bool vsock_flush(struct vsock_ctx *ctx);
+
+/* vsock_unlock() for the end of a user's call: flushes as well. */
+void vsock_leave(struct vsock_ctx *ctx);
+
 u64 vsock_deadline(struct vsock_ctx *ctx, u64 ns);
 
 /*
@@ -154,6 +163,12 @@ struct vsock_pkt *vsock_sock_pkt(struct vsock_sock *sk, u16 op, u32 len);
 /* Stamp and send a packet; or make and send one without payload. */
 void vsock_sock_send(struct vsock_sock *sk, struct vsock_pkt *p);
 void vsock_sock_control(struct vsock_sock *sk, u16 op, u32 flags);
+/* Fill in the header of (p), which has p->len bytes. */
+void vsock_sock_head(const struct vsock_sock *sk, struct vsock_pkt *p, u16 op);
+
+/* Make (sk) the established other end of what the REQUEST (h) asks for, and send the RESPONSE. */
+void vsock_sock_answer(struct vsock_sock *sk, struct vsock_transport *t, const struct vsock_hdr *h);
+
 
 /* Answer (h) with RST, unless it is one. */
 void vsock_reset_reply(struct vsock_transport *t, const struct vsock_hdr *h);

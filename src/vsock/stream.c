@@ -34,6 +34,7 @@ ssize_t vsock_stream_send(struct vsock_sock *sk, struct vsock_iter *it, u64 dead
         total += n;
         if (sk->ctx->loopback.queue.tqh_first)
             vsock_loopback_run(&sk->ctx->loopback); /* let the reader start on it */
+        vsock_flush(sk->ctx);
     }
     return total ? total : rc;
 }

@@ -39,7 +39,9 @@ static void device_send(struct vsock_transport *t, struct vsock_pkt *p)
     }
     TAILQ_INSERT_TAIL(&d->queue, p, link);
     d->answers += !p->len;
-    if (first && d->config.kick)
+    if (d->config.flush)
+        vsock_flush_later(t);
+    else if (first && d->config.kick)
         d->config.kick(d->config.opaque);
 }
 
@@ -71,6 +73,11 @@ static void device_cancel(struct vsock_transport *t, struct vsock_sock *sk)
             p->hdr.op != VIRTIO_VSOCK_OP_SHUTDOWN)
             vsock_pkt_sent(unlink_pkt(d, p));
     }
+}
+
+static void device_flush(struct vsock_transport *t)
+{
+    of(t)->config.flush(of(t)->config.opaque);
 }
 
 static const struct vsock_transport_ops device_ops = {

@@ -23,6 +23,12 @@ struct vsock_device_config {
      * may do no more than wake up the owner.
      */
     void (*kick)(void *opaque);
+
+    /*
+     * Instead of kick, where any thread may work the rings: called with no lock held by a
+     * thread that has sent something and is about to leave the library, or to wait.
+     */
+    void (*flush)(void *opaque);
     void *opaque;
 };
 

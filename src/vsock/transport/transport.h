@@ -29,6 +29,12 @@ struct vsock_transport_ops {
 
     /* Drop packets of (sk) that have not left yet; its RST or SHUTDOWN are not among them. */
     void (*cancel)(struct vsock_transport *t, struct vsock_sock *sk);
+
+    /*
+     * Called without the lock by a thread that is leaving the library, or about to wait in
+     * it, after vsock_flush_later(): it may move packets on there and then. May be NULL.
+     */
+    void (*flush)(struct vsock_transport *t);
 };
 
 struct vsock_transport {
@@ -36,7 +42,9 @@ struct vsock_transport {
     struct vsock_ctx *ctx;
     u32 local_cid;                             /* our address when a socket has none */
     const struct vsock_framing_ops *seqpacket; /* framing of records */
-    LIST_HEAD(, vsock_sock) socks;             /* on this transport */
+    bool flush_due;
+    unsigned flushing;             /* threads in flush() */
+    LIST_HEAD(, vsock_sock) socks; /* on this transport */
     LIST_ENTRY(vsock_transport) link;
 };
 
