@@ -53,6 +53,8 @@ struct vsock_ctx {
     struct vsock_list timers;
     u64 next_timer; /* no timer is due earlier */
     LIST_HEAD(, vsock_transport) transports;
+    bool flush_due;      /* some transport's is set */
+    pthread_cond_t idle; /* a transport's (flushing) has become 0 */
     struct vsock_loopback loopback;
     struct vsock_pool pool; /* has its own lock */
 };

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# AMX software that others wrote, in a guest: oneDNN's int8 and bf16 products.
+# AMX software that others wrote, in a guest: oneDNN's int8 and bf16 products, OpenBLAS' bf16 product.
 set -u
 . "$(dirname "$0")/lib.bash"
 
@@ -60,5 +60,21 @@ onednn() {
     done
 }
 
+openblas() {
+    local dir=$top/build/openblas
+    if ! installed gcc libc6-dev make xz-utils || ! "$top/tools/openblas.sh"; then
+        skip OpenBLAS "Debian's source package openblas cannot be had or built"
+        return
+    fi
+    compile openblas_user -I"$dir/include" "$dir/lib/libopenblas.a" -pthread -lm
+    if ! host_has avx512f avx512bw avx512vl avx512_bf16; then
+        skip OpenBLAS "its SAPPHIRERAPIDS core needs AVX-512 with BF16, which this host lacks"
+        return
+    fi
+    run run --cpus 2 --mem 1G -- "$work/openblas_user" </dev/null
+    point "OpenBLAS' sbgemm of the SAPPHIRERAPIDS core equals sums in double precision" passes
+}
+
 onednn
+openblas
 plan
