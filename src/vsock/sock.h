@@ -126,9 +126,6 @@ void vsock_lock(struct vsock_ctx *ctx);
 /* Deliver what loopback holds, then let go of the lock. */
 void vsock_unlock(struct vsock_ctx *ctx);
 
-u64 vsock_now(struct vsock_ctx *ctx);
-
-/* The deadline that lies (ns) from now, and the one for "do not wait" (0). */
 /* Have (t)'s flush() called before this call, or the one that sent, ends. Lock held. */
 void vsock_flush_later(struct vsock_transport *t);
 
@@ -138,6 +135,9 @@ bool vsock_flush(struct vsock_ctx *ctx);
 /* vsock_unlock() for the end of a user's call: flushes as well. */
 void vsock_leave(struct vsock_ctx *ctx);
 
+u64 vsock_now(struct vsock_ctx *ctx);
+
+/* The deadline that lies (ns) from now, and the one for "do not wait" (0). */
 u64 vsock_deadline(struct vsock_ctx *ctx, u64 ns);
 
 /*
@@ -162,15 +162,15 @@ void vsock_sock_put(struct vsock_sock *sk);
 /* A packet from (sk) to its peer: addresses and type filled in. NULL: no memory. */
 struct vsock_pkt *vsock_sock_pkt(struct vsock_sock *sk, u16 op, u32 len);
 
-/* Stamp and send a packet; or make and send one without payload. */
-void vsock_sock_send(struct vsock_sock *sk, struct vsock_pkt *p);
-void vsock_sock_control(struct vsock_sock *sk, u16 op, u32 flags);
 /* Fill in the header of (p), which has p->len bytes. */
 void vsock_sock_head(const struct vsock_sock *sk, struct vsock_pkt *p, u16 op);
 
 /* Make (sk) the established other end of what the REQUEST (h) asks for, and send the RESPONSE. */
 void vsock_sock_answer(struct vsock_sock *sk, struct vsock_transport *t, const struct vsock_hdr *h);
 
+/* Stamp and send a packet; or make and send one without payload. */
+void vsock_sock_send(struct vsock_sock *sk, struct vsock_pkt *p);
+void vsock_sock_control(struct vsock_sock *sk, u16 op, u32 flags);
 
 /* Answer (h) with RST, unless it is one. */
 void vsock_reset_reply(struct vsock_transport *t, const struct vsock_hdr *h);

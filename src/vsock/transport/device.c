@@ -87,6 +87,7 @@ static const struct vsock_transport_ops device_ops = {
     .stream_allow = device_stream_allow,
     .seqpacket_allow = device_seqpacket_allow,
     .cancel = device_cancel,
+    .flush = device_flush,
 };
 
 /* Another device of (ctx) with this CID. */
