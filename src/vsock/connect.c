@@ -24,7 +24,7 @@ static int begin(struct vsock_sock *sk, u32 cid, u32 port, u8 flags)
         return -ENODEV;
     if (!vsock_transport_allows(t, sk->type, cid))
         return sk->type == VIRTIO_VSOCK_TYPE_STREAM ? -ENETUNREACH : -ESOCKTNOSUPPORT;
-    if (!sk->in_bound && (rc = vsock_bind(sk, VMADDR_CID_ANY, VMADDR_PORT_ANY)))
+    if (sk->local.port == VMADDR_PORT_ANY && (rc = vsock_bind(sk, VMADDR_CID_ANY, VMADDR_PORT_ANY)))
         return rc;
     src_cid = sk->local.cid == VMADDR_CID_ANY ? t->local_cid : sk->local.cid;
     if (vsock_find_connected(sk->ctx, cid, port, src_cid, sk->local.port))

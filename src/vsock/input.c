@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What a packet that comes in does to the socket it is for.
-#include "vsock/sock.h"
+#include "vsock/relay.h"
 
 #include <errno.h>
 
@@ -136,6 +136,8 @@ static struct vsock_sock *find(struct vsock_ctx *ctx, const struct vsock_hdr *h)
     sk = vsock_find_connected(ctx, h->src_cid, h->src_port, h->dst_cid, h->dst_port);
     if (sk)
         return sk;
+    if (h->dst_cid != ctx->cid && h->dst_cid != VMADDR_CID_LOCAL)
+        return NULL; /* a relay's business */
     sk = vsock_find_bound(ctx, &local);
     return sk && sk->state == VSOCK_LISTEN ? sk : NULL;
 }
@@ -144,6 +146,11 @@ void vsock_receive(struct vsock_transport *t, struct vsock_pkt *p)
 {
     struct vsock_sock *sk = vsock_type_known(p->hdr.type) ? find(t->ctx, &p->hdr) : NULL;
 
+    if (!sk && p->hdr.op == VIRTIO_VSOCK_OP_REQUEST && vsock_type_known(p->hdr.type) &&
+        vsock_relay_request(t, &p->hdr)) {
+        vsock_pkt_free(p);
+        return;
+    }
     if (!sk || sk->type != p->hdr.type || (sk->state != VSOCK_LISTEN && sk->transport != t)) {
         vsock_reset_reply(t, &p->hdr);
         vsock_pkt_free(p);

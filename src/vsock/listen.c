@@ -51,18 +51,10 @@ void vsock_listen_request(struct vsock_sock *sk, struct vsock_transport *t,
         vsock_reset_reply(t, h);
         return;
     }
-    child->local = (struct vsock_addr){h->dst_cid, h->dst_port};
-    child->remote = (struct vsock_addr){h->src_cid, h->src_port};
-    child->src_cid = h->dst_cid;
-    child->state = VSOCK_ESTABLISHED;
-    child->connected = true;
-    vsock_assign(child, t);
-    vsock_credit_peer(&child->credit, h);
-    vsock_insert_connected(child);
     child->listener = sk;
     TAILQ_INSERT_TAIL(&sk->children, child, child_link);
     sk->nr_children++;
-    vsock_sock_control(child, VIRTIO_VSOCK_OP_RESPONSE, 0);
+    vsock_sock_answer(child, t, h);
     vsock_wake(sk, POLLIN);
 }
 

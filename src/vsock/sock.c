@@ -78,6 +78,19 @@ void vsock_assign(struct vsock_sock *sk, struct vsock_transport *t)
         LIST_INSERT_HEAD(&t->socks, sk, transport_link);
 }
 
+void vsock_sock_head(const struct vsock_sock *sk, struct vsock_pkt *p, u16 op)
+{
+    p->hdr = (struct vsock_hdr){
+        .src_cid = sk->src_cid,
+        .dst_cid = sk->remote.cid,
+        .src_port = sk->local.port,
+        .dst_port = sk->remote.port,
+        .len = p->len,
+        .type = sk->type,
+        .op = op,
+    };
+}
+
 struct vsock_pkt *vsock_sock_pkt(struct vsock_sock *sk, u16 op, u32 len)
 {
     struct vsock_pkt *p = vsock_pool_alloc(&sk->ctx->pool, len);
@@ -85,16 +98,21 @@ struct vsock_pkt *vsock_sock_pkt(struct vsock_sock *sk, u16 op, u32 len)
     if (!p)
         return NULL;
     p->len = len;
-    p->hdr = (struct vsock_hdr){
-        .src_cid = sk->src_cid,
-        .dst_cid = sk->remote.cid,
-        .src_port = sk->local.port,
-        .dst_port = sk->remote.port,
-        .len = len,
-        .type = sk->type,
-        .op = op,
-    };
+    vsock_sock_head(sk, p, op);
     return p;
+}
+
+void vsock_sock_answer(struct vsock_sock *sk, struct vsock_transport *t, const struct vsock_hdr *h)
+{
+    sk->local = (struct vsock_addr){h->dst_cid, h->dst_port};
+    sk->remote = (struct vsock_addr){h->src_cid, h->src_port};
+    sk->src_cid = h->dst_cid;
+    sk->state = VSOCK_ESTABLISHED;
+    sk->connected = true;
+    vsock_assign(sk, t);
+    vsock_credit_peer(&sk->credit, h);
+    vsock_insert_connected(sk);
+    vsock_sock_control(sk, VIRTIO_VSOCK_OP_RESPONSE, 0);
 }
 
 void vsock_sock_send(struct vsock_sock *sk, struct vsock_pkt *p)

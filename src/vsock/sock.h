@@ -55,6 +55,7 @@ struct vsock_ctx {
     LIST_HEAD(, vsock_transport) transports;
     bool flush_due;      /* some transport's is set */
     pthread_cond_t idle; /* a transport's (flushing) has become 0 */
+    LIST_HEAD(, vsock_relay) relays;
     struct vsock_loopback loopback;
     struct vsock_pool pool; /* has its own lock */
 };

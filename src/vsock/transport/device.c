@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The device transport: a queue of packets towards one guest.
 #include "vsock/transport/device.h"
-#include "vsock/sock.h"
+#include "vsock/relay.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -197,7 +197,7 @@ void vsock_device_input(struct vsock_device *d, struct vsock_pkt *p)
     type_ok = p->hdr.type == VIRTIO_VSOCK_TYPE_SEQPACKET ? d->seqpacket : d->stream;
     if (!d->running || p->hdr.src_cid != d->config.guest_cid) {
         vsock_pkt_free(p);
-    } else if (p->hdr.dst_cid != ctx->cid || !type_ok) {
+    } else if ((p->hdr.dst_cid != ctx->cid && !vsock_relay_speaks_for(ctx, &p->hdr)) || !type_ok) {
         vsock_reset_reply(&d->t, &p->hdr);
         vsock_pkt_free(p);
     } else {

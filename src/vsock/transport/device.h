@@ -55,7 +55,8 @@ struct vsock_pkt *vsock_device_alloc(struct vsock_device *d, u32 len);
 
 /*
  * A packet from the guest, hdr.len == len; takes it. One that does not come from the guest's
- * CID is dropped, one for a CID that is not ours is answered with RST.
+ * CID is dropped, one for a CID that is not ours, and that no relay speaks for, is answered
+ * with RST.
  */
 void vsock_device_input(struct vsock_device *d, struct vsock_pkt *p);
 
