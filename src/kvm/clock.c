@@ -287,8 +287,8 @@ int vclock_msr_write(struct vclock *v, u32 index, u64 val)
     case MSR_KVM_WALL_CLOCK:
     case MSR_KVM_WALL_CLOCK_NEW:
         v->wall_msr = val;
-        /* Atomics need the alignment; a guest that gives another gets no time. */
-        if (IS_ALIGNED(val, 4))
+        /* 0: never asked for. Atomics need the alignment; a guest that gives another gets no time. */
+        if (val && IS_ALIGNED(val, 4))
             write_wall(v);
         return 0;
     case MSR_KVM_SYSTEM_TIME:

@@ -374,6 +374,8 @@ static u32 state_word(const struct kvm_lapic_state *s, unsigned r)
 
 void lapic_state_get(struct lapic *l, struct kvm_lapic_state *s)
 {
+    u32 count = lapic_timer_count(l); /* first: if the timer fires now, IRR has it */
+
     memset(s, 0, sizeof(*s));
     for (unsigned r = 0; r < APIC_REGS; r++) {
         u32 v = lapic_reg(l, r);
@@ -381,7 +383,7 @@ void lapic_state_get(struct lapic *l, struct kvm_lapic_state *s)
         if (r == APIC_ID && !(lapic_x2apic(l) && l->chip->x2apic_32bit_ids))
             v <<= 24;
         else if (r == APIC_TMCCT)
-            v = lapic_timer_count(l);
+            v = count;
         memcpy(&s->regs[r * 16], &v, sizeof(v));
     }
 }

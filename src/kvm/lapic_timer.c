@@ -249,9 +249,9 @@ void lapic_timer_expire(struct lapic *l, u64 now)
     else
         set_deadline(l, IRQ_DEADLINE_NONE);
 out:
-    pthread_mutex_unlock(&l->lock);
-    if (fire)
+    if (fire) /* before others see that the timer has stopped: saved state has one or the other */
         lapic_lvt_deliver(l, APIC_LVT_TIMER);
+    pthread_mutex_unlock(&l->lock);
 }
 
 u64 lapic_next_deadline_ns(struct lapic *l)

@@ -163,6 +163,8 @@ int kvm_vcpu_get_mp_state(struct kvm_vcpu *v, void *arg, unsigned long raw)
     struct kvm_mp_state *s = arg;
 
     kvm_vcpu_accept_events(v);
+    if (v->lapic && v->mp_state == KVM_MP_STATE_HALTED && lapic_unhalt_take(v->lapic))
+        v->mp_state = KVM_MP_STATE_RUNNABLE; /* a kick that no other state would remember */
     s->mp_state = v->mp_state;
     return 0;
 }
