@@ -3,6 +3,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/interp/block.h"
+#include "cpu/jit/jit.h"
 #include "cpu/mmu/tlb.h"
 #include "cpu/world.h"
 
@@ -17,8 +18,8 @@
 int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const struct cpu_bus *bus,
                void *owner)
 {
-    size_t size = sizeof(*c) + TLB_VIEWS * sizeof(struct tlb);
-    struct cpu *c = aligned_alloc(64, ALIGN_UP(size, 64));
+    size_t size = ALIGN_UP(sizeof(struct cpu) + TLB_VIEWS * sizeof(struct tlb), 64ul);
+    struct cpu *c = aligned_alloc(64, size);
     int rc;
 
     if (!c)
@@ -34,6 +35,9 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
     rc = block_cache_create(&c->blocks);
     if (rc)
         goto free_cpu;
+    rc = jit_create(c);
+    if (rc)
+        goto free_cpu;
     rc = cpu_world_add(world, c);
     if (rc)
         goto free_cpu;
@@ -42,6 +46,7 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
     return 0;
 
 free_cpu:
+    jit_free(c);
     block_cache_free(c->blocks);
     free(c);
     return rc;
@@ -52,6 +57,7 @@ void cpu_free(struct cpu *c)
     if (!c)
         return;
     cpu_world_remove(c->world, c);
+    jit_free(c);
     block_cache_free(c->blocks);
     free(c->cpuid);
     free(c->amx.tile);
@@ -163,7 +169,27 @@ void cpu_mode_update(struct cpu *c)
         c->tlb = c->tlbs[TLB_KERNEL_AC];
     else
         c->tlb = c->tlbs[TLB_KERNEL];
-    c->block_key = (u8)(c->mode | (c->cpl == 3) << 2);
+    for (unsigned v = 0; v < TLB_VIEWS; v++) {
+        if (c->tlb == c->tlbs[v])
+            c->block_key = (u8)((c->block_key & ~(CPU_KEY_MODE | CPU_KEY_VIEW)) | c->mode | v << CPU_KEY_VIEW_SHIFT);
+    }
+}
+
+#define MXCSR_MASKS 0x1f80u
+
+void cpu_key_update(struct cpu *c)
+{
+    u8 key = c->block_key & (CPU_KEY_MODE | CPU_KEY_VIEW);
+
+    if (!(c->cr0 & (CR0_EM | CR0_TS)) && c->cr4 & CR4_OSFXSR && (c->vec.x87.mxcsr & MXCSR_MASKS) == MXCSR_MASKS) {
+        key |= CPU_KEY_SSE;
+        if (c->cr4 & CR4_OSXSAVE && (c->xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX))
+            key |= (c->xcr0 & XCR0_AVX512) == XCR0_AVX512 ? CPU_KEY_AVX | CPU_KEY_AVX512 : CPU_KEY_AVX;
+    }
+    if (unlikely(key != c->block_key)) {
+        c->block_key = key;
+        tlb_unlink(c);
+    }
 }
 
 void cpu_mmu_changed(struct cpu *c)

@@ -251,6 +251,7 @@ enum cpu_exit_reason {
 #define CPU_REQ_EXCLUSIVE BIT(6) /* another vCPU wants everybody out of guest code */
 #define CPU_REQ_INIT BIT(7)
 #define CPU_REQ_SLOTS BIT(8)     /* memslots changed: drop the TLB and all blocks */
+#define CPU_REQ_TICK BIT(9)      /* a moment has passed: look at stop_flag, call poll() */
 
 /* When cpu_bus.msr_trap() is called. */
 enum cpu_msr_trap {
@@ -300,6 +301,20 @@ struct cpu_cpuid_entry {
 };
 #define CPU_CPUID_MAX 256
 
+/* What translated code reaches through GS beside the architectural state. jit/ owns it. */
+struct cpu_jit {
+    u64 self;               /* the CPU's own address */
+    const void *enter_at;
+    u64 tmp[2];
+    u64 host_sp;            /* RSP to leave translated code with */
+    void *site;             /* struct jit_site: the exit taken, or NULL */
+    const struct insn *insn; /* the insn that an op was called for, */
+    s32 rc;                 /* and what it returned */
+    u32 host_mxcsr;
+    bool vec_live;          /* vector, mask and MXCSR state are in the host's registers, not in (vec) */
+};
+
+struct jit;          /* jit/jit.h */
 struct tlb;          /* mmu/tlb.h */
 struct block_cache;  /* interp/block.h */
 struct cpu_world;    /* world.h: what the vCPUs of one VM share */
@@ -317,10 +332,11 @@ struct cpu {
     u32 inhibit;    /* CPU_INHIBIT_*: for one instruction more */
     struct cpu_seg seg[SEG_COUNT]; /* seg[SEG_NONE].base is 0 for ever */
     u64 insn_count;
-    u8 block_key;   /* what a decoded block depends on: (mode) and the fetch view */
+    u8 block_key;   /* what a decoded or translated block depends on: CPU_KEY_* */
     const volatile u8 *stop_flag; /* polled now and then: nonzero acts as CPU_REQ_EXIT; may be NULL */
     u32 link_epoch; /* changes when links between blocks by linear address become doubtful */
     u32 recheck_epoch; /* changes when blocks must be compared with memory again */
+    struct cpu_jit j;
 
     /* --- system --- */
     u64 cr0, cr2, cr3, cr4, xcr0, efer;
@@ -354,6 +370,7 @@ struct cpu {
     struct mem *mem;
     struct tlb *tlbs[4]; /* by enum tlb_view */
     struct block_cache *blocks;
+    struct jit *jit; /* NULL: the interpreter runs everything */
     struct cpu_world *world;
     const struct cpu_bus *bus;
     void *owner; /* the bus's own */
@@ -362,6 +379,7 @@ struct cpu {
     unsigned cpuid_count;
     u64 cpuid_xcr0;   /* XCR0 bits that CPUID.0D.0 of this guest offers */
     bool cpuid_has_xfd;
+    u32 amx_missing;  /* AMX features that CPUID does not offer: bits by enum amx_feature */
     struct xstate_layout xlayout; /* of this guest's XSAVE images, as its CPUID.0D has it */
     u8 maxphyaddr;    /* CPUID.80000008; cpu_reset() gives 46 until a table says otherwise */
     gpa_t pdpte[4];   /* PAE: loaded with CR3 */
@@ -373,6 +391,15 @@ struct cpu {
         u64 blocks_built, blocks_run, tlb_miss, tlb_flush, smc, exceptions, interrupts, recheck_fail;
     } stats;
 };
+
+/* Fields of cpu->block_key. */
+#define CPU_KEY_MODE 3u        /* enum cpu_mode_size */
+#define CPU_KEY_VIEW_SHIFT 2   /* enum tlb_view: two bits */
+#define CPU_KEY_VIEW (3u << CPU_KEY_VIEW_SHIFT)
+/* Vector instructions of that kind are neither unavailable nor can they raise exceptions. */
+#define CPU_KEY_SSE BIT(4)
+#define CPU_KEY_AVX BIT(5)
+#define CPU_KEY_AVX512 BIT(6)
 
 #define CPU_INHIBIT_STI BIT(0)
 #define CPU_INHIBIT_MOV_SS BIT(1)
@@ -427,6 +454,9 @@ static inline u64 cpu_cc_to_rflags(u16 cc)
 void cpu_mode_update(struct cpu *c);
 void cpu_mmu_changed(struct cpu *c);
 
+/* The rest of (block_key), from control registers and MXCSR. Before a block is looked up. */
+void cpu_key_update(struct cpu *c);
+
 /* --- run.c --- */
 
 /* Run guest code until something needs the host. Returns enum cpu_exit_reason (also in c->exit). */
@@ -480,7 +510,7 @@ void cpu_cpuid(const struct cpu *c, u32 leaf, u32 index, u32 out[4]);
 /* What a guest can be offered: the table behind KVM_GET_SUPPORTED_CPUID. Returns the entry count, or -E2BIG. */
 int cpu_cpuid_supported(struct cpu_cpuid_entry *e, unsigned max);
 
-/* Table of a named model ("host", "sapphirerapids") cut down to what is supported: count, -ENOENT or -E2BIG. */
+/* Table of a named model ("host", "sapphirerapids", "graniterapids", "diamondrapids") cut down to what is supported: count, -ENOENT or -E2BIG. */
 int cpu_cpuid_model(const char *model, struct cpu_cpuid_entry *e, unsigned max);
 
 /* XCR0 bits this engine can give a guest on this host. */

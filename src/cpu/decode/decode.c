@@ -226,6 +226,9 @@ static void encoding_convert(const ZydisDecodedInstruction *z, const u8 *bytes, 
     d->isa_set = (u16)z->meta.isa_set;
     d->exc_class = (u8)z->meta.exception_class;
     if (z->cpu_flags) {
+        d->cc_read = z->cpu_flags->tested & RFLAGS_ARITH;
+        d->cc_set = (z->cpu_flags->modified | z->cpu_flags->set_0 | z->cpu_flags->set_1) & RFLAGS_ARITH;
+        d->cc_undefined = z->cpu_flags->undefined & RFLAGS_ARITH;
         d->flags_read = z->cpu_flags->tested & RFLAGS_ARITH;
         d->flags_written = (z->cpu_flags->modified | z->cpu_flags->set_0 | z->cpu_flags->set_1 |
                             z->cpu_flags->undefined) & RFLAGS_ARITH;

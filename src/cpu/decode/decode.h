@@ -60,6 +60,7 @@ struct decoded {
     u16 isa_set;  /* ZydisISASet: finer, as CPUID bits are */
     u8 exc_class; /* ZydisExceptionClass: SDM 2A 2.4, 2.8 */
     bool flags_read, flags_written; /* arithmetic flags */
+    u16 cc_read, cc_set, cc_undefined; /* the same by RFLAGS bit; (cc_set): certainly given a value */
 };
 
 /*

@@ -18,6 +18,7 @@
 
 #include "cpu/interp/block.h"
 #include "cpu/decode/decode.h"
+#include "cpu/jit/jit.h"
 #include "cpu/mmu/access.h"
 
 #include <errno.h>
@@ -73,10 +74,11 @@ void block_cache_flush(struct cpu *c)
 {
     struct block_cache *bc = c->blocks;
 
-    c->link_epoch++;
+    tlb_unlink(c);
     bc->used = 0;
     memset(bc->hash, 0, sizeof(bc->hash));
     memset(bc->jump, 0, sizeof(bc->jump));
+    jit_flush(c);
 }
 
 /* Room for a block of (count) insns and (len) bytes; empties the arena when it is full. */
@@ -210,8 +212,7 @@ static int block_build(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block
     return OP_NEXT;
 }
 
-/* Compare the block with memory; true if it may run (again). */
-static bool revalidate(struct cpu *c, struct block *b)
+bool block_revalidate(struct cpu *c, struct block *b)
 {
     u32 gen = mmu_mark_code(c, b->slot, b->gpa, b->len);
 
@@ -275,9 +276,9 @@ static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
             unhash(c, b);
             return build_crossing(c, lin, &first, ret);
         }
-    } else if (!block_current(c, b) && !revalidate(c, b)) {
+    } else if (!block_current(c, b) && !block_revalidate(c, b)) {
         unhash(c, b);
-        c->link_epoch++; /* links and the jump cache may still name it */
+        tlb_unlink(c); /* links and the jump cache may still name it */
         return block_build(c, lin, f, ret);
     }
     *ret = b;

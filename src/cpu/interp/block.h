@@ -29,6 +29,8 @@ struct block {
     struct mem_slot *slot;
     const u8 *host;      /* the code in guest RAM */
     u8 *bytes;           /* the code as it was decoded */
+    struct jit_code *code; /* its translation, or NULL */
+    u32 heat;            /* how often it was about to be run without one */
     /* Successors by linear address: good while link_epoch equals the vCPU's. */
     u32 link_epoch;
     unsigned link_victim;
@@ -48,6 +50,9 @@ void block_cache_flush(struct cpu *c);
  * faults; OP_EXIT when there is no RAM to fetch from.
  */
 int block_find(struct cpu *c, struct block **ret);
+
+/* Compare (b), not a crossing block, with memory; true if it may run (again). */
+bool block_revalidate(struct cpu *c, struct block *b);
 
 /* May (b) run as it is? */
 static inline bool block_current(const struct cpu *c, const struct block *b)

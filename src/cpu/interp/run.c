@@ -2,6 +2,7 @@
 // The run loop: events and requests between blocks, insns inside them.
 
 #include "cpu/interp/block.h"
+#include "cpu/jit/jit.h"
 #include "cpu/mmu/access.h"
 #include "cpu/vec/host.h"
 #include "cpu/world.h"
@@ -288,6 +289,15 @@ static int step(struct cpu *c)
     return rc;
 }
 
+/* Run translated code from (b) on. As run_block(). */
+static int run_translated(struct cpu *c, struct block *b)
+{
+    const struct insn *in;
+    int rc = jit_run(c, b, &in);
+
+    return likely(rc == OP_END) ? OP_NEXT : finish(c, in, rc);
+}
+
 static bool stop_flagged(const struct cpu *c)
 {
     return c->stop_flag && *c->stop_flag;
@@ -305,11 +315,17 @@ static int run_loop(struct cpu *c)
             if (rc)
                 break;
         }
+        cpu_key_update(c);
         if (unlikely(must_step(c))) {
             rc = step(c);
             b = NULL;
         } else if (likely((rc = b ? next_block(c, b, &b) : block_find(c, &b)) == OP_NEXT)) {
-            rc = run_block(c, b);
+            if (c->jit && jit_ready(c, b)) {
+                rc = run_translated(c, b);
+                b = NULL;
+            } else {
+                rc = run_block(c, b);
+            }
         } else if (rc == OP_FAULT) {
             rc = take_exception(c) == OP_EXIT ? OP_EXIT : OP_NEXT;
             b = NULL;
@@ -352,6 +368,7 @@ int cpu_run(struct cpu *c)
     u32 mxcsr = host_mxcsr_take();
 
     c->exit = CPU_EXIT_NONE;
+    jit_attach(c);
     cpu_world_enter(c);
     if (c->halted && !c->exc.pending && !c->reinject.pending) {
         if (!wakes(c)) {

@@ -70,8 +70,9 @@ static void fill_entry(struct cpu *c, struct tlb *t, u64 lin, const struct walk 
     t->used = true;
     e->tag_r = lin & PAGE_MASK;
     e->tag_w = fast_write ? e->tag_r : tlb_invalid(i);
-    e->delta = (u64)(uintptr_t)mem_slot_hva(slot, page) - e->tag_r;
-    e->gpa = page | (w->global ? TLB_GLOBAL : 0) | size_flags(w->page_size);
+    e->host = (u64)(uintptr_t)mem_slot_hva(slot, page);
+    e->delta = e->host - e->tag_r;
+    t->gpa[i] = page | (w->global ? TLB_GLOBAL : 0) | size_flags(w->page_size);
 }
 
 #define DR7_ENABLED 0xffull
@@ -118,7 +119,7 @@ static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct pl
         watch(c, lin, len, write);
     if ((lin ^ (write ? e->tag_w : e->tag_r)) <= PAGE_SIZE - len) {
         pl->host = (u8 *)(lin + e->delta);
-        pl->gpa = (e->gpa & PAGE_MASK) | (lin & ~PAGE_MASK);
+        pl->gpa = (t->gpa[e - t->e] & PAGE_MASK) | (lin & ~PAGE_MASK);
         pl->slot = NULL;
         pl->fast = true;
         return OP_NEXT;

@@ -3,8 +3,6 @@
 
 #include "cpu/mmu/tlb.h"
 
-#include <errno.h>
-#include <stdlib.h>
 
 static void drop_entry(struct tlb *t, unsigned i)
 {
@@ -24,31 +22,42 @@ static void drop_view(struct tlb *t)
         drop_entry(t, i);
     for (unsigned i = 0; i < TLB_FETCH_SIZE; i++)
         drop_fetch(t, i);
+    t->stack.limit_r = t->stack.limit_w = 0;
     t->used = false;
 }
 
-int tlb_create(struct cpu *c)
+void tlb_unlink(struct cpu *c)
 {
+    c->link_epoch++;
+    if (unlikely(!c->link_epoch)) /* 0 is what a link that was never made expects */
+        c->link_epoch++;
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
-        c->tlbs[v] = aligned_alloc(64, ALIGN_UP(sizeof(struct tlb), 64));
-        if (!c->tlbs[v])
-            return -ENOMEM;
-        c->tlbs[v]->used = true;
-        drop_view(c->tlbs[v]);
+        struct tlb *t = c->tlbs[v];
+
+        if (!t->jumps_used)
+            continue;
+        for (unsigned i = 0; i < TLB_JUMP_SIZE; i++)
+            t->j[i].rip = i ^ 1;
+        t->jumps_used = false;
     }
-    c->tlb = c->tlbs[TLB_KERNEL];
-    return 0;
 }
 
-void tlb_free(struct cpu *c)
+void tlb_init(struct cpu *c)
 {
-    for (unsigned v = 0; v < TLB_VIEWS; v++)
-        free(c->tlbs[v]);
+    struct tlb *t = (struct tlb *)(c + 1);
+
+    for (unsigned v = 0; v < TLB_VIEWS; v++) {
+        c->tlbs[v] = &t[v];
+        t[v].used = t[v].jumps_used = true;
+        drop_view(&t[v]);
+    }
+    tlb_unlink(c);
+    c->tlb = c->tlbs[TLB_KERNEL];
 }
 
 void tlb_flush(struct cpu *c)
 {
-    c->link_epoch++;
+    tlb_unlink(c);
     c->stats.tlb_flush++;
     for (unsigned v = 0; v < TLB_VIEWS; v++)
         drop_view(c->tlbs[v]);
@@ -56,15 +65,16 @@ void tlb_flush(struct cpu *c)
 
 void tlb_flush_nonglobal(struct cpu *c)
 {
-    c->link_epoch++;
+    tlb_unlink(c);
     c->stats.tlb_flush++;
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         struct tlb *t = c->tlbs[v];
 
         if (!t->used)
             continue;
+        t->stack.limit_r = t->stack.limit_w = 0;
         for (unsigned i = 0; i < TLB_SIZE; i++) {
-            if (!(t->e[i].gpa & TLB_GLOBAL))
+            if (!(t->gpa[i] & TLB_GLOBAL))
                 drop_entry(t, i);
         }
         for (unsigned i = 0; i < TLB_FETCH_SIZE; i++) {
@@ -84,14 +94,15 @@ static bool same_page(u64 page, gpa_t gpa, u64 lin)
 
 void tlb_flush_page(struct cpu *c, u64 lin)
 {
-    c->link_epoch++;
+    tlb_unlink(c);
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         struct tlb *t = c->tlbs[v];
 
         if (!t->used)
             continue;
+        t->stack.limit_r = t->stack.limit_w = 0;
         for (unsigned i = 0; i < TLB_SIZE; i++) {
-            if (same_page(t->e[i].tag_r, t->e[i].gpa, lin))
+            if (same_page(t->e[i].tag_r, t->gpa[i], lin))
                 drop_entry(t, i);
         }
         for (unsigned i = 0; i < TLB_FETCH_SIZE; i++) {
@@ -105,8 +116,9 @@ void tlb_drop_write(struct cpu *c, gpa_t gpa)
 {
     gpa &= PAGE_MASK;
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
+        c->tlbs[v]->stack.limit_w = 0;
         for (unsigned i = 0; i < TLB_SIZE; i++) {
-            if ((c->tlbs[v]->e[i].gpa & PAGE_MASK) == gpa)
+            if ((c->tlbs[v]->gpa[i] & PAGE_MASK) == gpa)
                 c->tlbs[v]->e[i].tag_w = tlb_invalid(i);
         }
     }
@@ -115,6 +127,7 @@ void tlb_drop_write(struct cpu *c, gpa_t gpa)
 void tlb_drop_all_writes(struct cpu *c)
 {
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
+        c->tlbs[v]->stack.limit_w = 0;
         for (unsigned i = 0; i < TLB_SIZE; i++)
             c->tlbs[v]->e[i].tag_w = tlb_invalid(i);
     }

@@ -22,7 +22,27 @@ enum tlb_view { TLB_KERNEL, TLB_USER, TLB_KERNEL_AC /* SMAP lifted by AC */,
 struct tlb_entry {
     u64 tag_r, tag_w;
     u64 delta;          /* host address - linear address */
-    gpa_t gpa;          /* of the page, and TLB_GLOBAL, TLB_2M, TLB_1G */
+    u64 host;           /* host address of the page: what lin ^ tag is added to */
+};
+
+/*
+ * A window: the page that accesses off one register touched last, found without an index. An access of up
+ * to 8 bytes hits when lin - base < limit, so a window is closed by a limit of 0.
+ */
+struct tlb_window {
+    u64 base, limit_r, limit_w;
+    u64 delta;
+};
+
+#define TLB_WINDOW_LIMIT (PAGE_SIZE - 7)
+
+/* Translated code for a linear address. An invalid entry holds an address that belongs in another slot. */
+#define TLB_JUMP_BITS 10
+#define TLB_JUMP_SIZE (1u << TLB_JUMP_BITS)
+
+struct tlb_jump {
+    u64 rip;
+    const void *code;
 };
 
 #define TLB_GLOBAL BIT(0)
@@ -41,8 +61,12 @@ struct tlb_fetch {
 
 struct tlb {
     struct tlb_entry e[TLB_SIZE];
+    struct tlb_window stack; /* RSP */
     struct tlb_fetch f[TLB_FETCH_SIZE];
-    bool used; /* something was filled since the last flush */
+    struct tlb_jump j[TLB_JUMP_SIZE];
+    gpa_t gpa[TLB_SIZE]; /* of e[i]'s page, and TLB_GLOBAL, TLB_2M, TLB_1G */
+    bool used;           /* something was filled since the last flush */
+    bool jumps_used;     /* the same of (j) since the last unlink */
 };
 
 static inline u64 tlb_invalid(unsigned i) { return (u64)(i ^ 1) << PAGE_SHIFT; }
@@ -57,9 +81,16 @@ static inline struct tlb_fetch *tlb_fetch_slot(struct tlb *t, u64 lin)
     return &t->f[(lin >> PAGE_SHIFT) & (TLB_FETCH_SIZE - 1)];
 }
 
-/* Allocate the three views, empty, and select one. 0 or -ENOMEM. */
-int tlb_create(struct cpu *c);
-void tlb_free(struct cpu *c);
+static inline unsigned tlb_jump_index(u64 rip)
+{
+    return (unsigned)(rip ^ rip >> PAGE_SHIFT) & (TLB_JUMP_SIZE - 1);
+}
+
+/* Empty all views, which lie behind (c) in one allocation (cpu_create()), and select one. */
+void tlb_init(struct cpu *c);
+
+/* Links between blocks, and jumps by linear address, are doubtful from now on: they are looked up anew. */
+void tlb_unlink(struct cpu *c);
 
 /* Drop everything; everything but global pages; one page. Also unlinks blocks as needed. */
 void tlb_flush(struct cpu *c);

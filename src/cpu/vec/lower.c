@@ -133,7 +133,7 @@ static bool converts_to_gpr(const struct decoded *d)
     }
 }
 
-static bool uses_vector_registers(const struct decoded *d)
+bool vec_uses_registers(const struct decoded *d)
 {
     for (unsigned i = 0; i < d->nopnd; i++) {
         if (d->op[i].kind == OPND_VEC || d->op[i].kind == OPND_MMX || d->op[i].kind == OPND_MASK)
@@ -170,7 +170,7 @@ int vec_lower(const struct decoded *d, struct insn *in)
     default:
         break;
     }
-    if (!uses_vector_registers(d))
+    if (!vec_uses_registers(d))
         return -ENOENT;
     if (d->vsib)
         return gather_lower(d, in);

@@ -21,3 +21,6 @@ int gather_lower(const struct decoded *d, struct insn *in);
 
 /* MASKMOVQ, MASKMOVDQU, VMASKMOVDQU. maskmov.c. */
 int maskmov_lower(const struct decoded *d, struct insn *in);
+
+/* Does any operand tell that (d) is a vector, MMX or mask instruction? lower.c. */
+bool vec_uses_registers(const struct decoded *d);

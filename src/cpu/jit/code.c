@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// Memory of a vCPU's translated code: one region mapped twice, never writable where it is executable.
+
+#include "cpu/jit/code.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* What one translation can take at most, with a wide margin: BLOCK_INSNS times some 200 bytes in either half. */
+#define ROOM (BLOCK_INSNS * 512u)
+
+int jit_code_create(struct jit *j)
+{
+    void *rw = MAP_FAILED, *rx = MAP_FAILED, *meta;
+    int fd = memfd_create("uvirt-jit", MFD_CLOEXEC);
+
+    if (fd < 0)
+        return -ENOMEM;
+    if (ftruncate(fd, JIT_CODE_SIZE) == 0) {
+        rw = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        rx = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    }
+    close(fd);
+    meta = mmap(NULL, JIT_META_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    j->hot.rw = rw == MAP_FAILED ? NULL : rw;
+    j->rx = rx == MAP_FAILED ? NULL : rx;
+    j->meta = meta == MAP_FAILED ? NULL : meta;
+    if (!j->hot.rw || !j->rx || !j->meta) {
+        jit_code_free(j);
+        return -ENOMEM;
+    }
+    j->cold = (struct asm_buf){.rw = j->hot.rw, .at = JIT_CODE_SIZE / 2};
+    return 0;
+}
+
+void jit_code_free(struct jit *j)
+{
+    if (j->hot.rw)
+        munmap(j->hot.rw, JIT_CODE_SIZE);
+    if (j->rx)
+        munmap((void *)j->rx, JIT_CODE_SIZE);
+    if (j->meta)
+        munmap(j->meta, JIT_META_SIZE);
+}
+
+bool jit_has_room(const struct jit *j)
+{
+    return j->hot.at + ROOM <= JIT_CODE_SIZE / 2 && j->cold.at + ROOM <= JIT_CODE_SIZE &&
+           j->meta_used + ROOM <= JIT_META_SIZE;
+}
+
+void *jit_meta_take(struct jit *j, size_t size)
+{
+    void *p = j->meta + j->meta_used;
+
+    size = ALIGN_UP(size, (size_t)16);
+    if (j->meta_used + size > JIT_META_SIZE)
+        return NULL;
+    j->meta_used += size;
+    return p;
+}
+
+void jit_meta_trim(struct jit *j, const void *end)
+{
+    j->meta_used = ALIGN_UP((size_t)((const u8 *)end - j->meta), (size_t)16);
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// A vCPU's translated code: its memory, the glue around it, and what is known of each translation.
+#pragma once
+
+#include "cpu/decode/decode.h"
+#include "cpu/jit/asm.h"
+#include "cpu/jit/jit.h"
+#include "cpu/mmu/tlb.h"
+
+#define JIT_CODE_SIZE (24u << 20) /* half for hot code, half for what is rarely run */
+#define JIT_META_SIZE (12u << 20)
+
+/* Offsets from GS. */
+#define GS(field) ((u32)offsetof(struct cpu, field))
+#define GS_REG(n) ((u32)(offsetof(struct cpu, r) + 8 * (n)))
+#define GS_VIEW(view) ((u32)(sizeof(struct cpu) + (view) * sizeof(struct tlb)))
+
+/* An exit of a translation that can be linked to the translation of its target. */
+struct jit_site {
+    struct jit_code *from;
+    u32 at;       /* the rel32 to patch */
+    u32 unlinked; /* where it leads until then */
+    u32 epoch_at; /* the imm32 that link_epoch is compared with; 0: within the page, no check */
+    u16 insn_off; /* of its branch, in the page */
+    u8 entry;     /* enum jit_entry: how it wants to get in */
+    bool call;
+};
+
+/*
+ * Ways into a translation, in code order. POLL looks at requests first, then goes on as MEM: guest
+ * flags are in cpu->cc. REG: they are in RFLAGS.
+ */
+enum jit_entry { JIT_POLL, JIT_MEM, JIT_REG, JIT_ENTRIES };
+
+struct jit_code {
+    struct block *block;
+    struct jit_page *page;
+    struct jit_code *next; /* in its page */
+    u32 entry[JIT_ENTRIES];
+    u16 flags_in;          /* arithmetic RFLAGS bits that it may read before writing them */
+    u16 nsites;
+    struct jit_site site[];
+};
+
+/* A guest-physical page that code was translated from. */
+struct jit_page {
+    struct jit_page *next; /* in its hash chain */
+    gpa_t gpa;
+    struct jit_code *codes;
+    u32 gen, recheck;      /* as in struct block, of all of (codes) */
+    u64 lin;               /* where it is mapped, */
+    u32 lin_epoch;         /* as of this link_epoch */
+    u32 kills;             /* how often its code changed */
+};
+
+#define JIT_PAGES 4096
+
+/* Routines that translations share; made once for each vCPU. */
+struct jit_glue {
+    u32 enter;       /* called from C: (cpu) */
+    u32 leave;       /* exits: cpu->rip and j.site are set */
+    u32 leave_none;  /* the same without a site */
+    u32 op[2][2];    /* run the op of the insn at T0: [stack window refilled][vector state live again] */
+    u32 vec_load;    /* make vector state live */
+};
+
+struct jit {
+    struct asm_buf hot, cold;
+    const u8 *rx;
+    struct jit_glue glue;
+    u32 hot_start;
+    u8 *meta;
+    size_t meta_used;
+    struct jit_page *page[JIT_PAGES];
+    struct decoded insn[BLOCK_INSNS]; /* of the block being translated */
+    u64 target; /* cpu->rip when translated code was left last */
+    u64 translated, killed, flushed;
+};
+
+/* Map the memory and make the glue. 0 or -ENOMEM. code.c. */
+int jit_code_create(struct jit *j);
+void jit_code_free(struct jit *j);
+void jit_glue_make(struct jit *j);
+
+/* (size) bytes that live until the next flush, or NULL. */
+void *jit_meta_take(struct jit *j, size_t size);
+
+/* Give back what of the last jit_meta_take() lies at (end) or after. */
+void jit_meta_trim(struct jit *j, const void *end);
+
+/* Is there room for one more translation? */
+bool jit_has_room(const struct jit *j);
+
+/* Translate (b), whose code is current, into (page). NULL: no room. translate.c. */
+struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *page);

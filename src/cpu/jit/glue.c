@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+// The routines between C and translated code: in, out, and calls of interpreter ops.
+
+/*
+ * Theory of operation
+ *
+ * C calls (enter), which saves the registers that C wants back, loads the guest's and jumps to
+ * j.enter_at. Translated code ends in one of the leave routines, or in an op routine whose op
+ * did not say OP_NEXT; both store the guest's registers, cut the host's stack back to j.host_sp and
+ * return j.rc.
+ *
+ * Between translated instructions RSP is a multiple of 16, so that an op routine, which is called, is where C
+ * functions expect to be called from. Guest flags are in cpu->cc whenever an op is called.
+ *
+ * Vector state becomes live when a translation wants it and is stored before any C code runs,
+ * which then finds the MXCSR it had. DF and AC are never set in translated code.
+ */
+
+#include "cpu/jit/code.h"
+#include "cpu/mmu/access.h"
+#include "cpu/vec/host.h"
+
+static const u8 callee_saved[] = {REG_RBX, REG_RBP, REG_R12, REG_R13, REG_R14, REG_R15};
+
+static void push(struct asm_buf *a, unsigned reg)
+{
+    if (reg & 8)
+        asm_u8(a, 0x41);
+    asm_u8(a, 0x50 | (reg & 7));
+}
+
+static void pop(struct asm_buf *a, unsigned reg)
+{
+    if (reg & 8)
+        asm_u8(a, 0x41);
+    asm_u8(a, 0x58 | (reg & 7));
+}
+
+static void move_registers(struct asm_buf *a, unsigned op)
+{
+    for (unsigned r = 0; r < 16; r++) {
+        if (r == REG_RSP)
+            asm_gs(a, op, HOST_SP, GS_REG(r));
+        else if (r < REG_R9 || r > REG_R11)
+            asm_gs(a, op, r, GS_REG(r));
+    }
+}
+
+/* Vector register (n), as wide as the host has them, from or to cpu->vec. */
+static void move_vector(struct asm_buf *a, unsigned n, bool store)
+{
+    asm_u8(a, 0x65);
+    if (host_has_avx512())
+        ASM(a, 0x62, (~n >> 3 & 1) << 7 | 0x60 | (~n >> 4 & 1) << 4 | 1, 0xfe, 0x48, store ? 0x7f : 0x6f);
+    else if (host_has_avx())
+        ASM(a, 0xc5, (~n >> 3 & 1) << 7 | 0x7e, store ? 0x7f : 0x6f);
+    else if (n & 8)
+        ASM(a, 0x44, 0x0f, store ? 0x11 : 0x10);
+    else
+        ASM(a, 0x0f, store ? 0x11 : 0x10);
+    asm_abs(a, n, GS(vec.zmm) + 64 * n);
+}
+
+/* ldmxcsr (2) or stmxcsr (3) gs:[disp] */
+static void mxcsr(struct asm_buf *a, unsigned op, u32 disp)
+{
+    ASM(a, 0x65, 0x0f, 0xae);
+    asm_abs(a, op, disp);
+}
+
+static void set_vec_live(struct asm_buf *a, bool live)
+{
+    ASM(a, 0x65, 0xc6);
+    asm_abs(a, 0, GS(j.vec_live));
+    asm_u8(a, live);
+}
+
+static void move_vectors(struct asm_buf *a, bool store)
+{
+    for (unsigned n = 0; n < (host_has_avx512() ? 32 : 16); n++)
+        move_vector(a, n, store);
+    for (unsigned n = 0; n < 8 && host_has_avx512(); n++) {
+        ASM(a, 0x65, 0xc4, 0xe1, 0xf8, store ? 0x91 : 0x90);
+        asm_abs(a, n, GS(vec.k) + 8 * n);
+    }
+}
+
+static u32 make_vec_load(struct asm_buf *a)
+{
+    u32 at = a->at;
+
+    move_vectors(a, false);
+    mxcsr(a, 2, GS(vec.x87.mxcsr));
+    set_vec_live(a, true);
+    asm_u8(a, 0xc3);
+    return at;
+}
+
+static u32 make_vec_store(struct asm_buf *a)
+{
+    u32 at = a->at;
+
+    move_vectors(a, true);
+    mxcsr(a, 3, GS(vec.x87.mxcsr));
+    mxcsr(a, 2, GS(j.host_mxcsr));
+    set_vec_live(a, false);
+    if (host_has_avx())
+        ASM(a, 0xc5, 0xf8, 0x77); /* vzeroupper */
+    asm_u8(a, 0xc3);
+    return at;
+}
+
+static void store_vectors_if_live(struct asm_buf *a, u32 vec_store)
+{
+    u32 skip;
+
+    asm_gs_cmp8(a, GS(j.vec_live), 0);
+    skip = asm_jcc8(a, ASM_E);
+    asm_call_to(a, vec_store);
+    asm_here8(a, skip);
+}
+
+static u32 make_enter(struct asm_buf *a)
+{
+    u32 at = a->at;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
+        push(a, callee_saved[i]);
+    ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8 */
+    asm_gs_store(a, REG_RSP, GS(j.host_sp));
+    move_registers(a, 0x8b);
+    ASM(a, 0x65, 0xff); /* jmp gs:[enter_at] */
+    asm_abs(a, 4, GS(j.enter_at));
+    return at;
+}
+
+/* Registers and vectors are stored: return (rc). */
+static u32 make_return(struct asm_buf *a)
+{
+    u32 at = a->at;
+
+    asm_gs_load(a, REG_RSP, GS(j.host_sp));
+    ASM(a, 0x48, 0x83, 0xc4, 8); /* add rsp, 8 */
+    for (unsigned i = ARRAY_SIZE(callee_saved); i--;)
+        pop(a, callee_saved[i]);
+    ASM(a, 0x65, 0x8b); /* mov eax, gs:[rc] */
+    asm_abs(a, REG_RAX, GS(j.rc));
+    asm_u8(a, 0xc3);
+    return at;
+}
+
+/* mov dword gs:[rc], imm */
+static void set_rc(struct asm_buf *a, int rc)
+{
+    ASM(a, 0x65, 0xc7);
+    asm_abs(a, 0, GS(j.rc));
+    asm_u32(a, (u32)rc);
+}
+
+static u32 make_leave(struct asm_buf *a, u32 vec_store, u32 ret)
+{
+    u32 at = a->at;
+
+    move_registers(a, 0x89);
+    store_vectors_if_live(a, vec_store);
+    set_rc(a, OP_END);
+    asm_jmp_to(a, ret);
+    return at;
+}
+
+/* After an access off RSP took the slow path: the window follows it. */
+static int op_stack(struct cpu *c, const struct insn *in)
+{
+    int rc = in->op(c, in);
+    struct tlb *t = c->tlb;
+    const struct tlb_entry *e = tlb_slot(t, c->r[REG_RSP]);
+    u64 page = c->r[REG_RSP] & PAGE_MASK;
+
+    if (rc < 0 || e->tag_r != page)
+        return rc;
+    t->stack = (struct tlb_window){.base = page, .limit_r = TLB_WINDOW_LIMIT, .delta = e->delta};
+    if (e->tag_w == page)
+        t->stack.limit_w = TLB_WINDOW_LIMIT;
+    return rc;
+}
+
+static u32 make_op(struct asm_buf *a, const struct jit_glue *g, u32 vec_store, u32 ret, bool stack, bool vec)
+{
+    u32 at = a->at, out;
+
+    move_registers(a, 0x89);
+    asm_gs_store(a, HOST_T0, GS(j.insn));
+    ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8 */
+    store_vectors_if_live(a, vec_store);
+    asm_mov(a, REG_RSI, HOST_T0);
+    asm_gs_load(a, REG_RDI, GS(j.self));
+    if (stack) {
+        asm_mov_imm(a, REG_RAX, (u64)(uintptr_t)op_stack);
+        ASM(a, 0xff, 0xd0); /* call rax */
+    } else {
+        ASM(a, 0xff, 0x16); /* call [rsi]: insn->op leads */
+    }
+    ASM(a, 0x48, 0x83, 0xc4, 8, 0x85, 0xc0); /* add rsp, 8; test eax, eax */
+    out = asm_jcc(a, ASM_NE);
+    if (vec)
+        asm_call_to(a, g->vec_load);
+    move_registers(a, 0x8b);
+    asm_u8(a, 0xc3);
+    asm_patch(a->rw, out, a->at);
+    ASM(a, 0x65, 0x89); /* mov gs:[rc], eax */
+    asm_abs(a, REG_RAX, GS(j.rc));
+    asm_jmp_to(a, ret);
+    return at;
+}
+_Static_assert(offsetof(struct insn, op) == 0, "emitted code calls through [insn]");
+
+static void zero_site(struct asm_buf *a)
+{
+    ASM(a, 0x65, 0x48, 0xc7); /* mov qword gs:[site], 0 */
+    asm_abs(a, 0, GS(j.site));
+    asm_u32(a, 0);
+}
+
+void jit_glue_make(struct jit *j)
+{
+    struct asm_buf *a = &j->hot;
+    struct jit_glue *g = &j->glue;
+    u32 vec_store, ret;
+
+    g->vec_load = make_vec_load(a);
+    vec_store = make_vec_store(a);
+    ret = make_return(a);
+    g->enter = make_enter(a);
+    g->leave_none = a->at;
+    zero_site(a);
+    g->leave = make_leave(a, vec_store, ret);
+    for (unsigned stack = 0; stack < 2; stack++) {
+        for (unsigned vec = 0; vec < 2; vec++)
+            g->op[stack][vec] = make_op(a, g, vec_store, ret, stack, vec);
+    }
+}

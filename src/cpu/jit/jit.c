@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT
+// The translator seen from the run loop: which block is translated, what is linked to what, and when it all goes.
+
+/*
+ * Theory of operation
+ *
+ * Translations hang on the blocks that they were made from and on a jit_page, which stands for the
+ * guest-physical page. Links within a page are never checked, so a page's translations are current or stale
+ * together: jit_ready() looks at gen and recheck_epoch when it enters a page and, if either moved, compares
+ * all of them with memory. When one differs, all go.
+ *
+ * Nothing is freed singly. When code memory or the arena of blocks is full everything goes; the run loop
+ * calls from outside translated code only, so nobody stands on it.
+ *
+ * One linear address: a page's code can be mapped twice. Links into another page and the jump cache would
+ * then mix the two up, so entering a page by another address starts a new link_epoch.
+ */
+
+#include "cpu/jit/code.h"
+#include "cpu/mmu/access.h"
+#include "cpu/vec/host.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define HOT 12        /* runs of a block before it is translated */
+#define KILLS_MAX 24  /* a page whose code changed that often is left to the interpreter … */
+#define KILLS_COOL 64 /* … but for one of so many hot blocks */
+
+static _Thread_local struct cpu *attached;
+
+int jit_create(struct cpu *c)
+{
+    const char *engine = getenv("UVIRT_ENGINE");
+    struct jit *j;
+    int rc;
+
+    if (engine && !strcmp(engine, "interp"))
+        return 0;
+    j = calloc(1, sizeof(*j));
+    if (!j)
+        return -ENOMEM;
+    rc = jit_code_create(j);
+    if (rc) {
+        free(j);
+        return rc;
+    }
+    c->j.self = (u64)(uintptr_t)c;
+    c->j.host_mxcsr = HOST_MXCSR;
+    c->jit = j;
+    jit_glue_make(j);
+    j->hot_start = j->hot.at;
+    return 0;
+}
+
+void jit_free(struct cpu *c)
+{
+    if (!c->jit)
+        return;
+    if (attached == c)
+        attached = NULL;
+    jit_code_free(c->jit);
+    free(c->jit);
+    c->jit = NULL;
+}
+
+void jit_flush(struct cpu *c)
+{
+    struct jit *j = c->jit;
+
+    if (!j)
+        return;
+    j->hot.at = j->hot_start;
+    j->cold.at = JIT_CODE_SIZE / 2;
+    j->meta_used = 0;
+    memset(j->page, 0, sizeof(j->page));
+    c->j.site = NULL;
+    j->flushed++;
+}
+
+void jit_attach(struct cpu *c)
+{
+    if (!c->jit || attached == c)
+        return;
+    syscall(SYS_arch_prctl, ARCH_SET_GS, c);
+    attached = c;
+}
+
+static struct jit_page *page_get(struct cpu *c, const struct block *b)
+{
+    struct jit *j = c->jit;
+    gpa_t gpa = b->gpa & PAGE_MASK;
+    struct jit_page **slot = &j->page[(gpa >> PAGE_SHIFT) % JIT_PAGES], *p;
+
+    for (p = *slot; p; p = p->next) {
+        if (p->gpa == gpa)
+            return p;
+    }
+    p = jit_meta_take(j, sizeof(*p));
+    if (!p)
+        return NULL;
+    *p = (struct jit_page){.next = *slot, .gpa = gpa, .gen = b->gen, .recheck = b->recheck};
+    *slot = p;
+    return p;
+}
+
+static void page_kill(struct cpu *c, struct jit_page *p)
+{
+    for (struct jit_code *k = p->codes; k; k = k->next)
+        k->block->code = NULL;
+    p->codes = NULL;
+    p->kills++;
+    c->jit->killed++;
+    c->j.site = NULL;
+    tlb_unlink(c);
+}
+
+/* Are all translations of (p), which (b) belongs to, what memory holds? If not they go. */
+static bool page_current(struct cpu *c, struct jit_page *p, const struct block *b)
+{
+    u32 gen;
+
+    if (likely(p->recheck == c->recheck_epoch &&
+               p->gen == atomic_load_explicit(&b->page->gen, memory_order_acquire)))
+        return true;
+    do {
+        gen = atomic_load(&b->page->gen);
+        for (struct jit_code *k = p->codes; k; k = k->next) {
+            if (!block_revalidate(c, k->block)) {
+                page_kill(c, p);
+                p->gen = b->gen;
+                p->recheck = b->recheck;
+                return false;
+            }
+        }
+    } while (gen != atomic_load(&b->page->gen));
+    p->gen = gen;
+    p->recheck = c->recheck_epoch;
+    return true;
+}
+
+static bool worth_translating(struct block *b, const struct jit_page *p)
+{
+    unsigned hot = p && p->kills > KILLS_MAX ? HOT * KILLS_COOL : HOT;
+
+    return ++b->heat >= hot;
+}
+
+/* Translate (b). False: it is not hot, or there is no room, and then everything has gone. */
+static bool translate(struct cpu *c, struct block *b)
+{
+    struct jit_page *p;
+
+    if (b->heat < HOT && !worth_translating(b, NULL))
+        return false;
+    p = page_get(c, b);
+    if (p && p->kills > KILLS_MAX && !worth_translating(b, p))
+        return false;
+    if (p && !page_current(c, p, b))
+        return false;
+    b->code = p ? jit_translate(c, b, p) : NULL;
+    if (!b->code) {
+        block_cache_flush(c);
+        return false;
+    }
+    b->code->next = p->codes;
+    p->codes = b->code;
+    return true;
+}
+
+/* Link the exit that was just taken to (b), if that is where it led and nothing has come between. */
+static void link_exit(struct cpu *c, struct jit_site *s, const struct block *b)
+{
+    const struct jit_code *to = b->code, *from = s->from;
+    struct jit *j = c->jit;
+
+    if (c->rip != j->target || from->block->key != b->key)
+        return;
+    if (s->epoch_at) {
+        if (from->page->lin_epoch != c->link_epoch)
+            return;
+        memcpy(j->hot.rw + s->epoch_at, &c->link_epoch, 4);
+    } else if (from->page != to->page) {
+        return;
+    }
+    asm_patch(j->hot.rw, s->at, to->entry[s->entry]);
+}
+
+bool jit_ready(struct cpu *c, struct block *b)
+{
+    struct jit_site *s = c->j.site;
+    struct jit_page *p;
+    struct tlb_jump *e;
+    u64 lin = c->rip & PAGE_MASK;
+
+    c->j.site = NULL;
+    if (b->crosses || c->mode != MODE_64 || c->tlb == c->tlbs[TLB_USER_AC])
+        return false;
+    if (!b->code && !translate(c, b))
+        return false;
+    p = b->code->page;
+    if (unlikely(!page_current(c, p, b)))
+        return false;
+    if (p->lin_epoch != c->link_epoch || p->lin != lin) {
+        if (p->lin_epoch == c->link_epoch)
+            tlb_unlink(c);
+        p->lin = lin;
+        p->lin_epoch = c->link_epoch;
+    }
+    if (s)
+        link_exit(c, s, b);
+    e = &c->tlb->j[tlb_jump_index(c->rip)];
+    e->rip = c->rip;
+    e->code = c->jit->rx + b->code->entry[JIT_MEM];
+    c->tlb->jumps_used = true;
+    return true;
+}
+
+/* A direct branch out of the canonical range faults where it is. */
+static int branch_fault(struct cpu *c, const struct jit_site *s, const struct insn **ret)
+{
+    const struct block *b = s->from->block;
+
+    for (const struct insn *in = b->insn; in < b->insn + b->count; in++) {
+        if (in->off == s->insn_off)
+            *ret = in;
+    }
+    if (s->call)
+        c->r[REG_RSP] += 8;
+    c->j.site = NULL;
+    return cpu_raise_gp(c);
+}
+
+int jit_run(struct cpu *c, struct block *b, const struct insn **in)
+{
+    struct jit *j = c->jit;
+    void (*enter)(void) = (void (*)(void))(uintptr_t)(j->rx + j->glue.enter);
+    struct jit_site *s;
+
+    c->r[REG_IPBASE] = c->rip - b->off;
+    c->j.enter_at = j->rx + b->code->entry[JIT_MEM];
+    c->j.site = NULL;
+    enter();
+    *in = c->j.insn;
+    if (c->j.rc != OP_END) {
+        c->j.site = NULL;
+        return c->j.rc;
+    }
+    s = c->j.site;
+    j->target = c->rip;
+    if (unlikely(s && (u64)((s64)(c->rip << 16) >> 16) != c->rip))
+        return branch_fault(c, s, in);
+    return OP_END;
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// From a block of decoded instructions to host code.
+
+#include "cpu/jit/xlat.h"
+
+/* Decode the block's bytes again, in full, and say how each insn is to be translated. */
+static void classify(struct xlat *x)
+{
+    const struct block *b = x->b;
+    unsigned pos = 0;
+
+    for (unsigned i = 0; i < b->count; i++) {
+        struct decoded *d = &x->j->insn[i];
+        bool gp;
+
+        if (decode_one(b->bytes + pos, b->len - pos, MODE_64, true, d, &gp)) {
+            *d = (struct decoded){0};
+            x->kind[i] = XLAT_LEAVE;
+        } else {
+            x->kind[i] = (u8)xlat_classify(x, d, &b->insn[i]);
+        }
+        pos += b->insn[i].len;
+    }
+    x->d = x->j->insn;
+}
+
+static void emit_op(struct asm_buf *a, u32 routine, const struct insn *in)
+{
+    asm_mov_imm(a, HOST_T0, (u64)(uintptr_t)in);
+    asm_call_to(a, routine);
+}
+
+void xlat_op(struct xlat *x, bool leave)
+{
+    const struct insn *in = &x->b->insn[x->i];
+
+    xlat_flags_spill(x, x->flags[x->i].before);
+    emit_op(x->a, x->j->glue.op[0][0], in);
+    x->in_mem = true;
+    x->in_reg = false;
+    x->uses_vec = false;
+    if (leave) {
+        asm_gs_load(x->a, HOST_T0, GS_REG(REG_IPBASE));
+        asm_op_mem(x->a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, in->off + in->len);
+        asm_gs_store(x->a, HOST_T0, GS(rip));
+        asm_jmp_to(x->a, x->j->glue.leave_none);
+    }
+}
+
+static void emit_slow_paths(struct xlat *x)
+{
+    struct asm_buf *a = &x->j->cold;
+
+    for (unsigned i = 0; i < x->nslow; i++) {
+        const struct xlat_slow *s = &x->slow[i];
+
+        for (unsigned k = 0; k < s->nfrom; k++)
+            asm_patch(a->rw, s->from[k], a->at);
+        emit_op(a, x->j->glue.op[s->stack][s->vec], &x->b->insn[s->index]);
+        if (s->restore_flags)
+            xlat_emit_flags_load(a, HOST_T0);
+        asm_jmp_to(a, s->resume);
+    }
+}
+
+/* The three ways in. */
+static void emit_entries(struct xlat *x)
+{
+    struct asm_buf *a = x->a, *cold = &x->j->cold;
+    u32 out;
+
+    x->code->entry[JIT_POLL] = a->at;
+    asm_gs_cmp32(a, GS(request), 0);
+    out = asm_jcc(a, ASM_NE);
+    asm_patch(a->rw, out, cold->at);
+    asm_gs_load(cold, HOST_T0, GS_REG(REG_IPBASE));
+    asm_op_mem(cold, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, x->b->off);
+    asm_gs_store(cold, HOST_T0, GS(rip));
+    asm_jmp_to(cold, x->j->glue.leave_none);
+    x->code->entry[JIT_MEM] = a->at;
+    if (x->code->flags_in)
+        xlat_emit_flags_load(a, HOST_T0);
+    x->code->entry[JIT_REG] = a->at;
+    x->in_reg = x->code->flags_in != 0;
+}
+
+/* True: the translation ends with this insn. */
+static bool translate_insn(struct xlat *x)
+{
+    switch ((enum xlat_kind)x->kind[x->i]) {
+    case XLAT_CALL:
+        xlat_op(x, false);
+        return false;
+    case XLAT_LEAVE:
+        xlat_op(x, true);
+        return true;
+    case XLAT_NATIVE:
+    case XLAT_VEC:
+        xlat_native(x);
+        return false;
+    case XLAT_LEA:
+        xlat_lea(x);
+        return false;
+    case XLAT_NOTHING:
+        return false;
+    case XLAT_PUSH:
+        xlat_push(x);
+        return false;
+    case XLAT_POP:
+        xlat_pop(x);
+        return false;
+    case XLAT_LEAVE_FRAME:
+        xlat_leave_frame(x);
+        return false;
+    case XLAT_JCC:
+        xlat_jcc(x);
+        return false;
+    case XLAT_JMP:
+        xlat_jmp(x);
+        return true;
+    case XLAT_CALL_REL:
+        xlat_call(x);
+        return true;
+    case XLAT_JMP_INDIRECT:
+        xlat_jmp_indirect(x);
+        return true;
+    case XLAT_CALL_INDIRECT:
+        xlat_call_indirect(x);
+        return true;
+    case XLAT_RET:
+        xlat_ret(x);
+        return true;
+    }
+    return true;
+}
+
+struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *page)
+{
+    struct jit *j = c->jit;
+    struct xlat x = {.c = c, .j = j, .b = b, .page = page, .a = &j->hot,
+                     .view = GS_VIEW((b->key & CPU_KEY_VIEW) >> CPU_KEY_VIEW_SHIFT)};
+    bool ended = false;
+
+    if (!jit_has_room(j))
+        return NULL;
+    x.code = jit_meta_take(j, sizeof(*x.code) + XLAT_SITES * sizeof(struct jit_site));
+    *x.code = (struct jit_code){.block = b, .page = page};
+    classify(&x);
+    xlat_flags_analyse(&x);
+    x.code->flags_in = x.flags[0].before;
+    emit_entries(&x);
+    for (x.i = 0; x.i < b->count && !ended; x.i++)
+        ended = translate_insn(&x);
+    if (!ended) {
+        x.i = b->count - 1u;
+        xlat_continue(&x, b->off + b->len);
+    }
+    emit_slow_paths(&x);
+    jit_meta_trim(j, &x.code->site[x.code->nsites]);
+    j->translated++;
+    return x.code;
+}
