@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// uvirt exec: run a program of the host with the preload library, which gives it a /dev/kvm.
+// uvirt exec: run a program of the host with the preload library, which gives it a /dev/kvm and AF_VSOCK.
 #include "cli/cli.h"
 
 #include <elf.h>
@@ -14,16 +14,34 @@
 
 #define LIBRARY "libuvirt-preload.so"
 
-static const char usage[] = "uvirt exec --kvm -- PROGRAM [ARG...]";
+/* Names below the directory of --vsock have to fit into a socket's: DIR/./2_4294967295_seqpacket. */
+#define VSOCK_DIR_MAX 80
+
+static const char usage[] = "uvirt exec [--kvm] [--vsock DIR] -- PROGRAM [ARG...]";
+
+struct exec_options {
+    bool kvm;
+    const char *vsock;
+};
 
 static int set_kvm(void *opaque, const char *value, const char **why)
 {
-    *(bool *)opaque = true;
+    ((struct exec_options *)opaque)->kvm = true;
+    return 0;
+}
+
+static int set_vsock(void *opaque, const char *value, const char **why)
+{
+    *why = "a directory, which is made if it is not there";
+    if (!*value)
+        return -EINVAL;
+    ((struct exec_options *)opaque)->vsock = value;
     return 0;
 }
 
 static const struct cli_option options[] = {
     {"kvm", NULL, "give PROGRAM the KVM API on the software CPU as /dev/kvm", set_kvm},
+    {"vsock", "DIR", "give PROGRAM AF_VSOCK sockets, which reach the programs and VMs of DIR", set_vsock},
     {0},
 };
 
@@ -81,18 +99,45 @@ static int preload(const char *library)
     return rc;
 }
 
+/* Tell the library what to give. 0, or the exit status. */
+static int set_environment(const struct exec_options *o)
+{
+    char dir[PATH_MAX];
+    struct stat st;
+
+    if (o->kvm && setenv("UVIRT_EXEC_KVM", "1", 1))
+        return cli_error("exec: the environment: %s", strerror(errno));
+    if (!o->vsock)
+        return 0;
+    if (mkdir(o->vsock, 0700) && errno != EEXIST)
+        return cli_error("exec --vsock %s: %s (accepted: a directory)", o->vsock, strerror(errno));
+    if (!realpath(o->vsock, dir))
+        return cli_error("exec --vsock %s: %s (accepted: a directory)", o->vsock, strerror(errno));
+    if (stat(dir, &st) || !S_ISDIR(st.st_mode))
+        return cli_error("exec --vsock %s: not a directory (accepted: a directory)", o->vsock);
+    if (strlen(dir) > VSOCK_DIR_MAX)
+        return cli_error("exec --vsock %s: too long for the names of sockets (accepted: at most %d bytes)",
+                         dir, VSOCK_DIR_MAX);
+    if (access(dir, W_OK | X_OK))
+        return cli_error("exec --vsock %s: %s (accepted: a directory that can be written to)", dir,
+                         strerror(errno));
+    if (setenv("UVIRT_VSOCK_DIR", dir, 1))
+        return cli_error("exec: the environment: %s", strerror(errno));
+    return 0;
+}
+
 int cmd_exec(int argc, char **argv)
 {
     char library[PATH_MAX], program[PATH_MAX], cwd[PATH_MAX];
-    bool kvm = false;
-    int at = cli_parse(argc, argv, usage, options, &kvm), rc;
+    struct exec_options o = {0};
+    int at = cli_parse(argc, argv, usage, options, &o), rc;
 
     if (at < 0)
         return EXIT_UVIRT_FAILED;
     if (at < argc && !strcmp(argv[at], "--"))
         at++;
-    if (!kvm)
-        return cli_error("exec: nothing to give to the program (accepted: --kvm)");
+    if (!o.kvm && !o.vsock)
+        return cli_error("exec: nothing to give to the program (accepted: --kvm, --vsock DIR)");
     if (at >= argc)
         return cli_error("exec: no PROGRAM (accepted: %s)", usage);
     if (find_library(library))
@@ -107,6 +152,9 @@ int cmd_exec(int argc, char **argv)
                   argv[at]);
         return EXIT_CANNOT_RUN;
     }
+    rc = set_environment(&o);
+    if (rc)
+        return rc;
     rc = preload(library);
     if (rc)
         return cli_error("exec: LD_PRELOAD: %s", strerror(-rc));

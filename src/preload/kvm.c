@@ -75,7 +75,9 @@ static int open_any(int dir, const char *path, int flags, unsigned mode)
 {
     int fd;
 
-    if (!inside && path) {
+    if (!inside && path && preload_vsock_open(path, flags, &fd))
+        return fd;
+    if (!inside && path && preload_has_kvm()) {
         inside++;
         if (!strcmp(path, KVM_DEVICE)) {
             fd = uvirt_kvm_open();
@@ -90,8 +92,10 @@ static int open_any(int dir, const char *path, int flags, unsigned mode)
         }
         inside--;
     }
-    return (int)raw(SYS_openat, (unsigned long)(long)dir, (unsigned long)path, (unsigned long)(long)flags,
-                    mode, 0, 0);
+    fd = (int)raw(SYS_openat, (unsigned long)(long)dir, (unsigned long)path, (unsigned long)(long)flags,
+                  mode, 0, 0);
+    preload_vsock_opened(fd);
+    return fd;
 }
 
 /* The mode argument is there only when a file may be created. */
@@ -128,6 +132,8 @@ int ioctl(int fd, unsigned long request, ...)
     va_start(ap, request);
     arg = va_arg(ap, unsigned long);
     va_end(ap);
+    if (!inside && preload_vsock_ioctl(fd, request, arg, &rc))
+        return rc;
     if (!inside && (request >> 8 & 0xff) == KVM_IOCTL_TYPE) {
         inside++;
         rc = uvirt_kvm_ioctl(fd, (u32)request, arg);
@@ -142,6 +148,8 @@ int close(int fd)
 {
     int rc;
 
+    if (!inside && preload_vsock_close(fd, &rc))
+        return rc;
     if (!inside) {
         int saved = errno;
 
@@ -158,8 +166,11 @@ int close(int fd)
 int access(const char *path, int mode)
 {
     bool present;
+    int rc;
 
-    if (!inside) {
+    if (!inside && preload_vsock_access(path, mode, &rc))
+        return rc;
+    if (!inside && preload_has_kvm()) {
         if (!strcmp(path, KVM_DEVICE)) {
             if (!(mode & X_OK))
                 return 0;
@@ -191,11 +202,14 @@ long syscall(long number, ...)
 {
     unsigned long a[6];
     va_list ap;
+    long rc;
 
     va_start(ap, number);
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(ap, unsigned long);
     va_end(ap);
+    if (!inside && preload_vsock_syscall(number, a, &rc))
+        return rc;
     switch (number) {
     case SYS_arch_prctl:
         return arch_prctl((int)a[0], a[1]);
