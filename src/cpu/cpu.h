@@ -289,7 +289,7 @@ struct cpu_bus {
     void (*cr8_write)(struct cpu *c, u8 tpr);
     int (*hypercall)(struct cpu *c); /* VMCALL and VMMCALL: RAX in and out; OP_FAULT raises #UD itself */
     /*
-     * Called by cpu_run() every few hundred blocks, between blocks; may set CPU_REQ_EXIT. For what nobody
+     * Called by cpu_run() about every millisecond, between blocks; may set CPU_REQ_EXIT. For what nobody
      * announces through c->request, such as pending host signals. NULL is fine.
      */
     void (*poll)(struct cpu *c);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Exclusive sections among the vCPUs of one VM.
+// Exclusive sections among the vCPUs of one VM, and the tick that makes them look up from guest code.
 
 /*
  * Theory of operation
@@ -17,6 +17,11 @@
  * dropped to 0. vCPUs at a block end stay parked while there is an owner or somebody waits to be.
  *
  * One mutex protects all of it; nothing else is ever locked under it.
+ *
+ * Translated code runs on without looking at anything but cpu->request. A thread, started with the first
+ * vCPU that goes inside, sets CPU_REQ_TICK on all of them every TICK_NS, for what no request announces (signals,
+ * stop_flag). It sleeps while nobody has been inside for TICKS_IDLE. A child of fork() has no such thread, and
+ * no vCPU that may run.
  */
 
 #include "cpu/world.h"
@@ -24,7 +29,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TICK_NS 1000000
+#define TICKS_IDLE 50
 
 struct cpu_world {
     pthread_mutex_t lock;
@@ -34,6 +45,11 @@ struct cpu_world {
     unsigned waiting, outsiders; /* vCPUs, others, that want to be owner */
     bool owned;
     struct cpu *cpu[CPU_WORLD_MAX];
+    pthread_t ticker;
+    pid_t ticker_pid;           /* 0: there is none */
+    pthread_cond_t tick_wake;
+    bool entered;               /* somebody went inside since the last tick */
+    bool tick_idle, tick_stop;
 };
 
 int cpu_world_create(struct cpu_world **ret)
@@ -44,14 +60,73 @@ int cpu_world_create(struct cpu_world **ret)
         return -ENOMEM;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->changed, NULL);
+    pthread_cond_init(&w->tick_wake, NULL);
     *ret = w;
     return 0;
+}
+
+static void request_locked(struct cpu_world *w, u32 bits, struct cpu *except)
+{
+    for (unsigned i = 0; i < CPU_WORLD_MAX; i++) {
+        if (w->cpu[i] && w->cpu[i] != except)
+            cpu_request(w->cpu[i], bits);
+    }
+}
+
+static void *tick(void *arg)
+{
+    const struct timespec ts = {.tv_nsec = TICK_NS};
+    struct cpu_world *w = arg;
+    unsigned idle = 0;
+
+    pthread_mutex_lock(&w->lock);
+    while (!w->tick_stop) {
+        idle = w->entered || w->inside ? 0 : idle + 1;
+        if (idle > TICKS_IDLE) {
+            w->tick_idle = true;
+            pthread_cond_wait(&w->tick_wake, &w->lock);
+            w->tick_idle = false;
+            idle = 0;
+        }
+        w->entered = false;
+        request_locked(w, CPU_REQ_TICK, NULL);
+        pthread_mutex_unlock(&w->lock);
+        nanosleep(&ts, NULL);
+        pthread_mutex_lock(&w->lock);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+/* Without the thread (no memory for one) the next vCPU to go inside tries again. */
+static void ticker_start_locked(struct cpu_world *w)
+{
+    sigset_t all, old;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    if (!pthread_create(&w->ticker, NULL, tick, w))
+        w->ticker_pid = getpid();
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static void ticker_stop(struct cpu_world *w)
+{
+    if (w->ticker_pid != getpid())
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->tick_stop = true;
+    pthread_cond_signal(&w->tick_wake);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->ticker, NULL);
 }
 
 void cpu_world_free(struct cpu_world *w)
 {
     if (!w)
         return;
+    ticker_stop(w);
+    pthread_cond_destroy(&w->tick_wake);
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);
     free(w);
@@ -99,9 +174,16 @@ static void unpark_locked(struct cpu_world *w)
 
 void cpu_world_enter(struct cpu *c)
 {
-    pthread_mutex_lock(&c->world->lock);
-    park_locked(c->world);
-    pthread_mutex_unlock(&c->world->lock);
+    struct cpu_world *w = c->world;
+
+    pthread_mutex_lock(&w->lock);
+    park_locked(w);
+    w->entered = true;
+    if (!w->ticker_pid)
+        ticker_start_locked(w);
+    else if (w->tick_idle)
+        pthread_cond_signal(&w->tick_wake);
+    pthread_mutex_unlock(&w->lock);
 }
 
 void cpu_world_leave(struct cpu *c)
@@ -120,14 +202,6 @@ void cpu_world_pause(struct cpu *c)
     unpark_locked(w);
     park_locked(w);
     pthread_mutex_unlock(&w->lock);
-}
-
-static void request_locked(struct cpu_world *w, u32 bits, struct cpu *except)
-{
-    for (unsigned i = 0; i < CPU_WORLD_MAX; i++) {
-        if (w->cpu[i] && w->cpu[i] != except)
-            cpu_request(w->cpu[i], bits);
-    }
 }
 
 void cpu_world_request(struct cpu_world *w, u32 bits, struct cpu *except)

@@ -8,7 +8,6 @@
 
 #define MSR_IA32_APICBASE 0x1b
 #define APICBASE_MASK (BIT(8) | BIT(10) | BIT(11) | GENMASK(51, 12))
-#define POLLS_PER_SIGCHECK 16 /* asking for signals is a system call */
 
 static struct kvm_vcpu *vcpu_of(struct cpu *c) { return c->owner; }
 
@@ -149,7 +148,7 @@ static void bus_poll(struct cpu *c)
 {
     struct kvm_vcpu *v = vcpu_of(c);
 
-    if (++v->polls % POLLS_PER_SIGCHECK == 0 && kvm_signals_pending(v)) {
+    if (kvm_signals_pending(v)) {
         v->signal_seen = true;
         cpu_request(c, CPU_REQ_EXIT);
     }

@@ -161,7 +161,6 @@ struct kvm_vcpu {
     /* owned by the thread in KVM_RUN */
     u64 blocked_signals; /* those that must not interrupt it */
     u64 saved_signals;   /* the thread's own mask */
-    unsigned polls;
     bool signal_seen;
     bool window_open;
 

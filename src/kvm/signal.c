@@ -7,7 +7,7 @@
  * In the kernel a signal pulls a vCPU out of guest code and its handler runs after KVM_RUN has
  * returned. Here guest code runs in user space, where a handler would run in the middle of it and
  * the vCPU would never know. So KVM_RUN blocks all signals but those that the thread itself
- * causes, the CPU's poll asks every few thousand blocks whether one is pending that the caller
+ * causes, the CPU's poll asks every millisecond whether one is pending that the caller
  * would let through (the KVM_SET_SIGNAL_MASK set if there is one, else the thread's mask), and KVM_RUN
  * then returns. Unblocking delivers it. A sleeping vCPU waits in ppoll() with the caller's mask.
  *

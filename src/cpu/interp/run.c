@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#define STOP_POLL 256 /* blocks between looks at stop_flag and calls of poll(): a power of two */
+#define STOP_POLL 256 /* rounds of the run loop between looks at stop_flag: a power of two */
 
 #define DR7_ENABLED 0xffull
 #define DR6_TRAPS 0xfull
@@ -99,6 +99,11 @@ static void service_memory(struct cpu *c)
     }
 }
 
+static bool stop_flagged(const struct cpu *c)
+{
+    return c->stop_flag && *c->stop_flag;
+}
+
 /* Everything in c->request. OP_NEXT, or OP_EXIT with c->exit. */
 static int service(struct cpu *c)
 {
@@ -107,6 +112,16 @@ static int service(struct cpu *c)
 
     service_memory(c);
     req = atomic_load_explicit(&c->request, memory_order_acquire);
+    if (req & CPU_REQ_TICK) {
+        atomic_fetch_and(&c->request, ~(u32)CPU_REQ_TICK);
+        if (c->bus->poll)
+            c->bus->poll(c);
+        if (stop_flagged(c)) {
+            c->exit = CPU_EXIT_INTR;
+            return OP_EXIT;
+        }
+        req = atomic_load_explicit(&c->request, memory_order_acquire);
+    }
     if (req & (CPU_REQ_EXIT | CPU_REQ_INIT | CPU_REQ_SMI)) {
         c->exit = CPU_EXIT_INTR;
         return OP_EXIT;
@@ -298,11 +313,6 @@ static int run_translated(struct cpu *c, struct block *b)
     return likely(rc == OP_END) ? OP_NEXT : finish(c, in, rc);
 }
 
-static bool stop_flagged(const struct cpu *c)
-{
-    return c->stop_flag && *c->stop_flag;
-}
-
 static int run_loop(struct cpu *c)
 {
     struct block *b = NULL;
@@ -330,13 +340,9 @@ static int run_loop(struct cpu *c)
             rc = take_exception(c) == OP_EXIT ? OP_EXIT : OP_NEXT;
             b = NULL;
         }
-        if (unlikely((++c->stats.blocks_run & (STOP_POLL - 1)) == 0) && rc == OP_NEXT) {
-            if (stop_flagged(c)) {
-                c->exit = CPU_EXIT_INTR;
-                break;
-            }
-            if (c->bus->poll)
-                c->bus->poll(c);
+        if (unlikely((++c->stats.blocks_run & (STOP_POLL - 1)) == 0) && rc == OP_NEXT && stop_flagged(c)) {
+            c->exit = CPU_EXIT_INTR;
+            break;
         }
     }
     return c->exit;

@@ -177,6 +177,15 @@ static int load_piece(struct cpu *c, const struct place *pl, u8 *buf)
     return rc;
 }
 
+/* A store has hit code: links to it are doubtful here, and everywhere when others may have it too. */
+static int code_written(struct cpu *c)
+{
+    c->stats.smc++;
+    tlb_unlink(c);
+    cpu_world_request(c->world, CPU_REQ_RECHECK, c);
+    return OP_STOP;
+}
+
 /* OP_NEXT or OP_STOP; negative only from the bus, before it took anything. */
 static int store_piece(struct cpu *c, const struct place *pl, const u8 *buf)
 {
@@ -191,11 +200,7 @@ static int store_piece(struct cpu *c, const struct place *pl, const u8 *buf)
         return rc;
     }
     memcpy(pl->host, buf, pl->len);
-    if (!pl->fast && mem_page_written(pl->slot, pl->gpa, pl->len)) {
-        c->stats.smc++;
-        return OP_STOP;
-    }
-    return OP_NEXT;
+    return !pl->fast && mem_page_written(pl->slot, pl->gpa, pl->len) ? code_written(c) : OP_NEXT;
 }
 
 int mmu_load(struct cpu *c, u64 lin, void *buf, unsigned len, unsigned acc)
@@ -295,10 +300,7 @@ int mmu_rmw_commit(struct cpu *c, struct mmu_rmw *m)
     int rc;
 
     if (m->p != m->buf) {
-        if (!mem_page_written(m->slot, m->gpa, m->size))
-            return OP_NEXT;
-        c->stats.smc++;
-        return OP_STOP;
+        return mem_page_written(m->slot, m->gpa, m->size) ? code_written(c) : OP_NEXT;
     }
     rc = mmu_store(c, m->lin, m->buf, m->size, m->acc);
     if (m->exclusive)
