@@ -13,12 +13,12 @@
  * has ended, what it left in pipes or pty is still sent, then CONTROL_EXITED, and the host pulls
  * the plug. Processes that the command left behind do not delay that.
  */
+#include "net.h"
 #include "vmm/control.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -108,17 +108,6 @@ static void mount_all(void)
     if (symlink("/proc/self/fd", "/dev/fd") < 0 || symlink("fd/0", "/dev/stdin") < 0 ||
         symlink("fd/1", "/dev/stdout") < 0 || symlink("fd/2", "/dev/stderr") < 0)
         say("links in /dev: %s", strerror(errno));
-}
-
-static void loopback_up(void)
-{
-    struct ifreq ifr = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return; /* a kernel without networks */
-    ioctl(fd, SIOCSIFFLAGS, &ifr);
-    close(fd);
 }
 
 static void load_modules(void)
@@ -223,7 +212,7 @@ static struct {
     const char *exec, *cwd;
     char **argv, **envp;
     size_t argc, envc;
-    bool tty, errtty;
+    bool tty, errtty, net;
     struct winsize size;
 } config;
 
@@ -252,6 +241,8 @@ static void set_option(char *key, char *value)
         config.tty = true;
     else if (!strcmp(key, "errtty"))
         config.errtty = true;
+    else if (!strcmp(key, "net"))
+        config.net = true;
     else if (!strcmp(key, "cols"))
         config.size.ws_col = (unsigned short)atoi(value);
     else if (!strcmp(key, "rows"))
@@ -570,6 +561,16 @@ static uint32_t carry(pid_t command, int children)
     }
 }
 
+static void networks(void)
+{
+    const char *failed;
+
+    net_loopback_up();
+    failed = config.net ? net_user_up() : NULL;
+    if (failed)
+        say("%s: %s", failed, strerror(errno));
+}
+
 int main(void)
 {
     sigset_t set;
@@ -580,7 +581,7 @@ int main(void)
     mount_all();
     load_modules();
     read_config();
-    loopback_up();
+    networks();
     if (sethostname("uvirt", 5) < 0)
         say("sethostname: %s", strerror(errno));
     wait_for_ports();

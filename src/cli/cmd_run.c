@@ -32,12 +32,16 @@ struct run {
     struct kvm_cpuid2 *cpuid;
     struct run_serial serial;
     struct session *session;
+    struct usernet *net;
     struct vm *vm;
     struct timespec start;
 };
 
 static void run_free(struct run *r)
 {
+    if (r->vm)
+        vm_stop(r->vm);
+    usernet_free(r->net);
     vm_free(r->vm);
     session_free(r->session);
     run_serial_close(&r->serial);
@@ -86,15 +90,19 @@ static int collect_env(const struct run_options *o, struct strv *env)
 
 static int load_modules(struct run *r, struct modules *m)
 {
-    static const char *const names[] = {"virtio_mmio", "virtio_console", "virtio_rng",
-                                        "virtio_blk"};
+    const char *names[5] = {"virtio_mmio", "virtio_console", "virtio_rng"};
+    unsigned n = 3;
     struct vmm_error err = {{0}};
     char dir[PATH_MAX];
 
     *m = (struct modules){0};
     if (kernels_modules(r->kernel_path, &r->kernel, dir))
         return 0; /* a kernel with all of them built in; if not, init will say so */
-    if (modules_load(dir, names, ARRAY_SIZE(names) - !r->o.nr_disks, m, &err))
+    if (r->o.nr_disks)
+        names[n++] = "virtio_blk";
+    if (r->o.net.user)
+        names[n++] = "virtio_net";
+    if (modules_load(dir, names, n, m, &err))
         return cli_error("%s", err.text);
     return 0;
 }
@@ -116,6 +124,7 @@ static int pack(struct run *r, const char *cwd)
         .errtty = r->errtty,
         .cols = 80,
         .rows = 24,
+        .net = r->o.net.user,
         .modules = &modules,
         .init = guest_init,
         .init_size = (size_t)(guest_init_end - guest_init),
@@ -243,6 +252,23 @@ static int add_disk(struct run *r, const struct run_disk *disk)
     return add_device(r, rc, d, what);
 }
 
+static int add_net(struct run *r)
+{
+    const struct run_net *net = &r->o.net;
+    struct usernet_options o = {net->restricted, net->forwards, net->nr_forwards};
+    struct virtio_device *d = NULL;
+    struct vmm_error err = {{0}};
+    unsigned bad;
+    int rc;
+
+    if (usernet_create(&o, &r->net, &d, &err))
+        return cli_error("--net: %s", err.text);
+    rc = add_device(r, 0, d, "--net");
+    if (rc == 0 && usernet_start(r->net, &vm_board(r->vm)->lock, &bad, &err))
+        rc = cli_error("--net %s: %s", bad < net->nr_forwards ? net->words[bad] : "user", err.text);
+    return rc;
+}
+
 static int add_devices(struct run *r, struct virtio_device *console)
 {
     struct virtio_device *d = NULL;
@@ -256,6 +282,8 @@ static int add_devices(struct run *r, struct virtio_device *console)
     }
     for (unsigned i = 0; i < r->o.nr_disks && rc == 0; i++)
         rc = add_disk(r, &r->o.disks[i]);
+    if (rc == 0 && r->o.net.user)
+        rc = add_net(r);
     return rc;
 }
 

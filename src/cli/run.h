@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cli/cli.h"
+#include "cli/run_net.h"
 #include "vmm/blob.h"
 #include "vmm/initramfs/strv.h"
 #include "vmm/vm.h"
@@ -24,6 +25,7 @@ struct run_options {
     struct strv append, add, libs, env;
     struct run_disk disks[RUN_DISKS_MAX];
     unsigned nr_disks;
+    struct run_net net;
     bool stats, verbose;
     char **command; /* argv of COMMAND, or NULL */
 };

@@ -73,6 +73,11 @@ static int add_disk(void *opaque, const char *v, const char **why)
     return 0;
 }
 
+static int set_net(void *opaque, const char *v, const char **why)
+{
+    return run_net_parse(&((struct run_options *)opaque)->net, v, why);
+}
+
 static int set_serial(void *opaque, const char *v, const char **why)
 {
     ((struct run_options *)opaque)->serial = v;
@@ -134,6 +139,8 @@ static const struct cli_option options[] = {
     {"initrd", "FILE", "initramfs; COMMAND's own files come on top of it", set_initrd},
     {"append", "TEXT", "more words for the kernel's command line; may be repeated", add_append},
     {"disk", "FILE[,ro]", "a virtio disk; may be repeated", add_disk},
+    {"net", RUN_NET_FORM, "a network card on libslirp; forward ports of this host to the guest",
+     set_net},
     {"serial", "stdio|null|file:FILE", "the guest's first serial port, the kernel's console",
      set_serial},
     {"add", "PATH", "a file or directory that COMMAND needs; may be repeated", add_path},
@@ -165,6 +172,7 @@ void run_options_free(struct run_options *o)
     strv_free(&o->env);
     for (unsigned i = 0; i < o->nr_disks; i++)
         free(o->disks[i].path);
+    run_net_free(&o->net);
 }
 
 /*

@@ -328,6 +328,8 @@ static int add_config(struct pack *p)
         rc = put_number(&b, "rows", cfg->rows);
     if (rc == 0 && cfg->errtty)
         rc = put(&b, "errtty", "1");
+    if (rc == 0 && cfg->net)
+        rc = put(&b, "net", "user");
     for (char *const *a = cfg->argv; *a && rc == 0; a++)
         rc = put(&b, "arg", *a);
     for (size_t i = 0; i < cfg->env->n && rc == 0; i++)

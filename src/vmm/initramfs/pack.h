@@ -17,6 +17,7 @@
  *   tty=1            stdin and stdout are a terminal; otherwise pipes
  *   cols=N, rows=N   its size
  *   errtty=1         stderr is the same terminal; otherwise a pipe
+ *   net=user         the network card has the addresses of vmm/usernet.h
  *
  * Modules are /uvirt/modules/00.ko, 01.ko, ... in the order of loading.
  */
@@ -35,6 +36,7 @@ struct pack_config {
     const char *path;        /* where "#!/usr/bin/env PROGRAM" looks: the host's PATH */
     bool tty, errtty;
     unsigned short cols, rows;
+    bool net; /* --net user */
     const struct modules *modules;
     const void *init; /* the init program */
     size_t init_size;
