@@ -116,7 +116,11 @@ void virtio_device_fail(struct virtio_device *d)
 
 void virtio_device_used(struct virtio_device *d, struct virtq *q)
 {
-    if (virtio_device_live(d) && virtq_should_signal(q) && d->signal)
+    if (!virtio_device_live(d) || !virtq_should_signal(q))
+        return;
+    if (d->signal_queue)
+        d->signal_queue(d, q - d->queues);
+    else if (d->signal)
         d->signal(d, VIRTIO_MMIO_INT_VRING);
 }
 

@@ -45,6 +45,8 @@ struct virtio_device {
 
     /* Set by the transport: raise an interrupt for (VIRTIO_MMIO_INT_VRING or _CONFIG). */
     void (*signal)(struct virtio_device *d, u32 cause);
+    /* Where each queue has its own: instead of signal() for VIRTIO_MMIO_INT_VRING. May be NULL. */
+    void (*signal_queue)(struct virtio_device *d, unsigned q);
     void *transport;
 };
 

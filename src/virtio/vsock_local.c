@@ -139,7 +139,9 @@ int virtio_vsock_local_create(struct uvirt_vsock *host, struct uvirt_vsock *gues
     l->dev->transport = l;
     l->dev->signal = on_signal;
     virtio_device_attach(l->dev, l->mem);
+    pthread_mutex_lock(&l->turn.lock);
     rc = virtio_vsock_driver_create(guest, &l->bus, &o, &l->driver);
+    pthread_mutex_unlock(&l->turn.lock);
     if (rc)
         goto err_dev;
     virtio_turn_run(&l->turn);
