@@ -124,7 +124,7 @@ static int lock_dir(void)
     int fd, rc;
 
     snprintf(path, sizeof(path), "%s/.lock", vsk_dir);
-    fd = (int)RAW(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    fd = (int)RAW(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0)
         return fd;
     do
