@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // virtio-blk: requests on a file or block device, done inline.
 #include "virtio/blk.h"
+#include "virtio/state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -200,6 +201,20 @@ static void blk_config_read(struct virtio_device *d, u32 off, void *buf, u32 len
     virtio_config_copy(buf, off, len, &b->config, sizeof(b->config));
 }
 
+/* Requests are done inline: none is under way. The disk itself is not saved, but it must be the same. */
+static void blk_state(struct virtio_device *d, struct state *s)
+{
+    struct blk *b = container_of(d, struct blk, dev);
+    u64 sectors = b->config.capacity;
+    bool readonly = b->readonly;
+
+    STATE(s, sectors);
+    STATE_CHECK(s, sectors == b->config.capacity, sectors);
+    STATE_BOOL(s, readonly);
+    STATE_CHECK(s, readonly == b->readonly, readonly);
+    STATE(s, b->serial);
+}
+
 static void blk_free(struct virtio_device *d)
 {
     struct blk *b = container_of(d, struct blk, dev);
@@ -213,6 +228,7 @@ static const struct virtio_device_ops blk_ops = {
     .id = VIRTIO_ID_BLOCK,
     .notify = blk_notify,
     .config_read = blk_config_read,
+    .state = blk_state,
     .free = blk_free,
 };
 

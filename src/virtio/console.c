@@ -15,6 +15,7 @@
  */
 #include "virtio/console.h"
 #include "virtio/console_priv.h"
+#include "virtio/state.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -259,6 +260,35 @@ static void console_config_write(struct virtio_device *d, u32 off, const void *b
         p->ops->output(p->opaque, buf, 1); /* there is nowhere to keep what is not taken */
 }
 
+static void port_state(struct console *c, struct console_port *p, struct state *s)
+{
+    STATE_BOOL(s, p->host_open);
+    STATE_BOOL(s, p->sized);
+    STATE(s, p->cols);
+    STATE(s, p->rows);
+    STATE_BOOL(s, p->guest_ready);
+    STATE_BOOL(s, p->guest_open);
+    STATE(s, p->events);
+    STATE_CHECK(s, p->events < BIT(CONSOLE_EVENT_COUNT), p->events);
+    STATE_BOOL(s, p->want_room);
+    STATE_BOOL(s, p->tx_held);
+    if (p->tx_held)
+        virtq_chain_state(&p->tx, console_tx(c, p), s);
+}
+
+static void console_state(struct virtio_device *d, struct state *s)
+{
+    struct console *c = console_of(d);
+    u32 nr_ports = c->nr_ports;
+
+    STATE(s, nr_ports);
+    STATE_CHECK(s, nr_ports == c->nr_ports, nr_ports);
+    STATE(s, c->config.cols);
+    STATE(s, c->config.rows);
+    for (unsigned i = 0; i < c->nr_ports && !s->error; i++)
+        port_state(c, &c->ports[i], s);
+}
+
 static void console_free(struct virtio_device *d)
 {
     virtio_device_fini(d);
@@ -271,6 +301,7 @@ static const struct virtio_device_ops console_ops = {
     .notify = console_notify,
     .config_read = console_config_read,
     .config_write = console_config_write,
+    .state = console_state,
     .free = console_free,
 };
 

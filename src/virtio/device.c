@@ -62,17 +62,22 @@ static void device_reset(struct virtio_device *d)
         virtq_reset(&d->queues[i]);
 }
 
+void virtio_device_queues_follow(struct virtio_device *d)
+{
+    for (unsigned i = 0; i < d->nr_queues; i++) {
+        d->queues[i].indirect = virtio_device_has(d, VIRTIO_RING_F_INDIRECT_DESC);
+        d->queues[i].event_idx = virtio_device_has(d, VIRTIO_RING_F_EVENT_IDX);
+        d->queues[i].packed = virtio_device_has(d, VIRTIO_F_RING_PACKED);
+    }
+}
+
 /* FEATURES_OK: take the driver's choice, or refuse by leaving the bit clear (virtio 3.1.1). */
 static void features_ok(struct virtio_device *d)
 {
     if ((d->acked & ~d->features) || !virtio_device_has(d, VIRTIO_F_VERSION_1))
         return;
     d->status |= VIRTIO_CONFIG_S_FEATURES_OK;
-    for (unsigned i = 0; i < d->nr_queues; i++) {
-        d->queues[i].indirect = virtio_device_has(d, VIRTIO_RING_F_INDIRECT_DESC);
-        d->queues[i].event_idx = virtio_device_has(d, VIRTIO_RING_F_EVENT_IDX);
-        d->queues[i].packed = virtio_device_has(d, VIRTIO_F_RING_PACKED);
-    }
+    virtio_device_queues_follow(d);
     if (d->ops->start)
         d->ops->start(d);
 }

@@ -17,6 +17,7 @@
  */
 
 struct virtio_device;
+struct state;
 
 struct virtio_device_ops {
     u32 id; /* VIRTIO_ID_* */
@@ -30,6 +31,8 @@ struct virtio_device_ops {
     /* Configuration space, both bounds-checked by the callee; NULL: empty, reads zero. */
     void (*config_read)(struct virtio_device *d, u32 off, void *buf, u32 len);
     void (*config_write)(struct virtio_device *d, u32 off, const void *buf, u32 len);
+    /* Save or load what this type has beside features, status and queues; NULL: it cannot be saved (state.h). */
+    void (*state)(struct virtio_device *d, struct state *s);
     /* Frees the whole device. */
     void (*free)(struct virtio_device *d);
 };
@@ -65,6 +68,9 @@ void virtio_device_free(struct virtio_device *d);
 void virtio_device_attach(struct virtio_device *d, struct mem *m);
 void virtio_device_set_status(struct virtio_device *d, u8 status);
 void virtio_device_notify(struct virtio_device *d, unsigned q);
+
+/* Have the queues obey the features that were agreed on. */
+void virtio_device_queues_follow(struct virtio_device *d);
 
 /* The driver broke the rules: DEVICE_NEEDS_RESET, and silence until it resets (virtio 2.1.2). */
 void virtio_device_fail(struct virtio_device *d);

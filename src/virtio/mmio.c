@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The registers of virtio-mmio version 2, and its one interrupt line.
 #include "virtio/mmio.h"
+#include "virtio/state.h"
 
 #include <errno.h>
 #include <linux/virtio_mmio.h>
@@ -260,4 +261,24 @@ void virtio_mmio_write(struct virtio_mmio *t, u64 off, const void *data, unsigne
         memcpy(&value, data, sizeof(value));
         reg_write(t, off, value);
     }
+}
+
+void virtio_mmio_state(struct virtio_mmio *t, struct state *s)
+{
+    STATE(s, t->isr);
+    STATE(s, t->features_sel);
+    STATE(s, t->acked_sel);
+    STATE(s, t->queue_sel);
+    virtio_device_state(t->dev, s);
+}
+
+void virtio_mmio_redrive(struct virtio_mmio *t)
+{
+    if (t->isr)
+        t->irq(t->opaque, true);
+}
+
+struct virtio_device *virtio_mmio_device(struct virtio_mmio *t)
+{
+    return t->dev;
 }

@@ -35,5 +35,16 @@ void virtio_mmio_write(struct virtio_mmio *t, u64 off, const void *data, unsigne
  */
 void virtio_mmio_notify(struct virtio_mmio *t, u32 q);
 
+/*
+ * Save the registers and the device, or load them into fresh ones (state.h). The line is not touched:
+ * virtio_mmio_redrive() raises it again where the interrupt chips have been loaded. Device lock held.
+ */
+struct state;
+void virtio_mmio_state(struct virtio_mmio *t, struct state *s);
+void virtio_mmio_redrive(struct virtio_mmio *t);
+
+/* The device behind the registers. */
+struct virtio_device *virtio_mmio_device(struct virtio_mmio *t);
+
 /* Back to power-on, as at a reset of the machine. Call with the device lock held. */
 void virtio_mmio_reset(struct virtio_mmio *t);

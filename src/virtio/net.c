@@ -9,6 +9,7 @@
  * of the wrong direction or without room for a header fails the device.
  */
 #include "virtio/net.h"
+#include "virtio/state.h"
 
 #include <errno.h>
 #include <linux/if_ether.h>
@@ -273,11 +274,23 @@ static void dev_free(struct virtio_device *d)
     free(n);
 }
 
+/* Frames that wait for a buffer are not saved: they are lost, as on a wire that was pulled. */
+static void net_state(struct virtio_device *d, struct state *s)
+{
+    struct net *n = of(d);
+    u8 mac[6];
+
+    memcpy(mac, n->o.mac, sizeof(mac));
+    STATE(s, mac);
+    STATE_CHECK(s, !memcmp(mac, n->o.mac, sizeof(mac)), mac);
+}
+
 static const struct virtio_device_ops net_ops = {
     .id = VIRTIO_ID_NET,
     .reset = reset,
     .notify = notify,
     .config_read = config_read,
+    .state = net_state,
     .free = dev_free,
 };
 

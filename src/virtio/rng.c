@@ -51,6 +51,13 @@ static void rng_notify(struct virtio_device *d, unsigned q)
     virtio_device_used(d, vq);
 }
 
+/* Nothing but its queue: requests are done when they are asked for. */
+static void rng_state(struct virtio_device *d, struct state *s)
+{
+    (void)d;
+    (void)s;
+}
+
 static void rng_free(struct virtio_device *d)
 {
     virtio_device_fini(d);
@@ -60,6 +67,7 @@ static void rng_free(struct virtio_device *d)
 static const struct virtio_device_ops rng_ops = {
     .id = VIRTIO_ID_RNG,
     .notify = rng_notify,
+    .state = rng_state,
     .free = rng_free,
 };
 

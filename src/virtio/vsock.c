@@ -8,6 +8,7 @@
  * buffers that can hold nothing, and broken rings, fail the device.
  */
 #include "virtio/vsock.h"
+#include "virtio/state.h"
 #include "vsock/transport/device.h"
 
 #include <endian.h>
@@ -234,6 +235,23 @@ static void config_read(struct virtio_device *d, u32 off, void *buf, u32 len)
     virtio_config_copy(buf, off, len, &config, sizeof(config));
 }
 
+/*
+ * Connections end where they are: the host's ends of them are not in the saved state. The guest hears of it
+ * with the first thing that is moved (TRANSPORT_RESET, virtio 5.10.6.7).
+ */
+static void vsock_state(struct virtio_device *d, struct state *s)
+{
+    struct vsock_dev *v = of(d);
+    u64 guest_cid = v->guest_cid;
+
+    STATE(s, guest_cid);
+    STATE_CHECK(s, guest_cid == v->guest_cid, guest_cid);
+    if (!s->loading || s->error || !(d->status & VIRTIO_CONFIG_S_FEATURES_OK))
+        return;
+    start(d);
+    v->event_due = true;
+}
+
 static void dev_free(struct virtio_device *d)
 {
     struct vsock_dev *v = of(d);
@@ -250,6 +268,7 @@ static const struct virtio_device_ops vsock_ops = {
     .reset = reset,
     .notify = notify,
     .config_read = config_read,
+    .state = vsock_state,
     .free = dev_free,
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Which device a port or an address belongs to.
 #include "vmm/board.h"
+#include "base/state.h"
 
 #include <errno.h>
 #include <string.h>
@@ -182,4 +183,34 @@ void board_mmio(struct board *b, gpa_t gpa, void *data, unsigned len, bool write
     else
         virtio_mmio_read(b->virtio[index].transport, off, data, len);
     pthread_mutex_unlock(&b->lock);
+}
+
+void board_state(struct board *b, struct state *s)
+{
+    u32 nr_virtio = b->nr_virtio;
+
+    STATE(s, nr_virtio);
+    STATE_CHECK(s, nr_virtio == b->nr_virtio, nr_virtio);
+    STATE(s, b->pm1_event);
+    STATE(s, b->pm1_control);
+    cmos_state(&b->cmos, s);
+    serial8250_state(&b->com1, s);
+}
+
+void board_virtio_state(struct board *b, unsigned i, struct state *s)
+{
+    virtio_mmio_state(b->virtio[i].transport, s);
+}
+
+void board_redrive(struct board *b)
+{
+    if (b->com1.line)
+        com1_irq(b, true);
+    for (unsigned i = 0; i < b->nr_virtio; i++) {
+        struct virtio_device *d = virtio_mmio_device(b->virtio[i].transport);
+
+        virtio_mmio_redrive(b->virtio[i].transport);
+        for (unsigned q = 0; q < d->nr_queues; q++)
+            virtio_device_notify(d, q);
+    }
 }

@@ -107,6 +107,16 @@ void board_fini(struct board *b);
 int board_add_virtio(struct board *b, struct virtio_device *d);
 
 /*
+ * Save or load the board's own devices, or the virtio device in place (i) < nr_virtio; device lock
+ * held. Loading raises no interrupts: board_redrive() raises what stood when it was saved, for
+ * interrupt chips that were loaded meanwhile, and has all queues looked at once.
+ */
+struct state;
+void board_state(struct board *b, struct state *s);
+void board_virtio_state(struct board *b, unsigned i, struct state *s);
+void board_redrive(struct board *b);
+
+/*
  * A guest access; takes the device lock. Reads where nothing is give all ones, writes there
  * do nothing. Port accesses return what the guest asked of the machine.
  */

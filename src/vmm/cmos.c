@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The real-time clock's registers, from the host's clock.
 #include "vmm/cmos.h"
+#include "base/state.h"
 
 #include <time.h>
 
@@ -63,4 +64,11 @@ u8 cmos_read(struct cmos *c)
 void cmos_write(struct cmos *c, u8 v)
 {
     c->ram[c->index] = v;
+}
+
+void cmos_state(struct cmos *c, struct state *s)
+{
+    STATE(s, c->index);
+    STATE_CHECK(s, c->index < sizeof(c->ram), c->index);
+    STATE(s, c->ram);
 }

@@ -9,6 +9,10 @@ struct cmos {
     u8 ram[128]; /* what the guest wrote to registers that are not the clock's */
 };
 
+/* Save or load it (base/state.h). The time of day is the host's, wherever that is. */
+struct state;
+void cmos_state(struct cmos *c, struct state *s);
+
 /* Port 0x70: choose a register; bit 7 (NMI mask) is ignored. */
 void cmos_select(struct cmos *c, u8 index);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The 16550A's registers (TI TL16C550 data sheet); the line is infinitely fast.
 #include "vmm/serial8250.h"
+#include "base/state.h"
 
 #include <string.h>
 
@@ -213,4 +214,28 @@ size_t serial8250_input(struct serial8250 *s, const void *data, size_t len)
         push(s, p[i]);
     update_line(s);
     return len;
+}
+
+void serial8250_state(struct serial8250 *s, struct state *st)
+{
+    u32 head = s->rx_head, count = s->rx_count;
+
+    STATE(st, s->ier);
+    STATE(st, s->lcr);
+    STATE(st, s->mcr);
+    STATE(st, s->scr);
+    STATE(st, s->fcr);
+    STATE(st, s->divisor);
+    STATE(st, s->rx);
+    STATE(st, head);
+    STATE(st, count);
+    STATE_CHECK(st, head < SERIAL8250_FIFO, head);
+    STATE_CHECK(st, count <= SERIAL8250_FIFO, count);
+    STATE_BOOL(st, s->thri_pending);
+    STATE_BOOL(st, s->overrun);
+    STATE_BOOL(st, s->line);
+    if (st->error)
+        return;
+    s->rx_head = head;
+    s->rx_count = count;
 }

@@ -28,5 +28,9 @@ void serial8250_init(struct serial8250 *s, void (*irq)(void *opaque, bool level)
 u8 serial8250_read(struct serial8250 *s, unsigned reg);
 void serial8250_write(struct serial8250 *s, unsigned reg, u8 v);
 
+/* Save or load all of it; raises no interrupt (base/state.h). */
+struct state;
+void serial8250_state(struct serial8250 *s, struct state *st);
+
 /* Bytes from outside: returns how many the FIFO took, none while RTS is off; the rest must be offered again. */
 size_t serial8250_input(struct serial8250 *s, const void *data, size_t len);

@@ -25,8 +25,8 @@
 #define HWCR_TSC_FREQ_SEL       BIT(24)
 #define MTRR_ENABLE_WRITE_BACK  (BIT(11) | 6)
 
-static int vcpu_ioctl(struct vcpu *v, unsigned long request, void *arg, const char *name,
-                      struct vmm_error *err)
+int vcpu_ioctl(struct vcpu *v, unsigned long request, void *arg, const char *name,
+               struct vmm_error *err)
 {
     int e;
 
@@ -179,8 +179,11 @@ static void *run(void *arg)
         int rc = vm->be->ioctl(v->fd, KVM_RUN, 0);
         u32 reason;
 
-        if (rc < 0 && (errno == EINTR || errno == EAGAIN))
+        if (rc < 0 && (errno == EINTR || errno == EAGAIN)) {
+            if (atomic_load(&vm->pausing))
+                vcpu_park(v);
             continue;
+        }
         if (rc < 0) {
             fail(v, "KVM_RUN failed with errno", (u64)errno);
             break;

@@ -42,8 +42,8 @@ static int check_config(const struct vm_config *cfg, struct vmm_error *err)
     return 0;
 }
 
-static int vm_ioctl(struct vm *vm, unsigned long request, unsigned long arg, const char *name,
-                    struct vmm_error *err)
+int vm_ioctl(struct vm *vm, unsigned long request, unsigned long arg, const char *name,
+             struct vmm_error *err)
 {
     int e;
 
@@ -145,7 +145,7 @@ static int create_vcpus(struct vm *vm, const struct vm_config *cfg, struct vmm_e
     struct kvm_cpuid2 *base = NULL, *t = calloc(1, size);
     int rc = t ? 0 : -ENOMEM;
 
-    if (rc == 0 && !cfg->cpuid)
+    if (rc == 0 && !cfg->cpuid && !cfg->cpu_cpuid)
         rc = cpuid_supported(vm->be, vm->sys_fd, &base);
     if (rc) {
         free(t);
@@ -153,12 +153,15 @@ static int create_vcpus(struct vm *vm, const struct vm_config *cfg, struct vmm_e
                         strerror(-rc));
     }
     for (unsigned i = 0; i < cfg->cpus && rc == 0; i++) {
-        const struct kvm_cpuid2 *from = cfg->cpuid ? cfg->cpuid : base;
+        const struct kvm_cpuid2 *from = cfg->cpu_cpuid ? cfg->cpu_cpuid[i]
+                                        : cfg->cpuid   ? cfg->cpuid
+                                                       : base;
         struct vcpu *v = &vm->vcpus[i];
 
         t->nent = from->nent < CPUID_ENTRIES_MAX ? from->nent : CPUID_ENTRIES_MAX;
         memcpy(t->entries, from->entries, t->nent * sizeof(t->entries[0]));
-        cpuid_patch(t, i, cfg->cpus, deadline);
+        if (!cfg->cpu_cpuid)
+            cpuid_patch(t, i, cfg->cpus, deadline);
         v->vm = vm;
         v->index = i;
         rc = vcpu_create(v, t, err);
@@ -182,6 +185,8 @@ int vm_create(const struct vm_config *cfg, struct vm **ret, struct vmm_error *er
     vm->be = cfg->backend;
     vm->sys_fd = vm->fd = vm->end_fd = -1;
     pthread_mutex_init(&vm->end_lock, NULL);
+    pthread_mutex_init(&vm->pause_lock, NULL);
+    pthread_cond_init(&vm->pause_cond, NULL);
     vm->end_fd = eventfd(0, EFD_CLOEXEC);
     rc = vm->end_fd < 0 ? vmm_fail(err, -errno, "eventfd: %s", strerror(errno)) : 0;
     if (rc == 0)
@@ -308,6 +313,13 @@ int vm_start(struct vm *vm, const char *cmdline, struct vmm_error *err)
                         "the kernel command line has %zu bytes, at most %u are possible",
                         strlen(cmdline), BOARD_CMDLINE_SIZE - 1);
     rc = write_boot_data(vm, cmdline, err);
+    return rc ? rc : vm_run(vm, err);
+}
+
+int vm_run(struct vm *vm, struct vmm_error *err)
+{
+    int rc = 0;
+
     for (unsigned i = 0; i < vm->nr_vcpus && rc == 0; i++)
         rc = vcpu_start(&vm->vcpus[i], err);
     return rc;
@@ -349,6 +361,7 @@ enum vm_end vm_ended(struct vm *vm, struct vmm_error *why)
 void vm_stop(struct vm *vm)
 {
     vm_finish(vm, VM_STOPPED, NULL);
+    vm_resume(vm); /* parked threads must see it */
     for (unsigned i = 0; i < vm->nr_vcpus; i++)
         vcpu_kick(&vm->vcpus[i]);
     for (unsigned i = 0; i < vm->nr_vcpus; i++)
@@ -373,6 +386,8 @@ void vm_free(struct vm *vm)
     mem_free(vm->mem);
     blob_free(&vm->ram);
     pthread_mutex_destroy(&vm->end_lock);
+    pthread_mutex_destroy(&vm->pause_lock);
+    pthread_cond_destroy(&vm->pause_cond);
     free(vm);
 }
 

@@ -14,6 +14,9 @@
  *
  *     vm_create -> vm_add_virtio ... -> vm_load_kernel -> vm_load_initrd -> vm_start
  *              -> (vm_end_fd becomes readable) -> vm_stop -> vm_free
+ *
+ * A snapshot of one that runs: vm_pause -> snapshot_save_vm -> vm_resume. From a snapshot:
+ * vm_create -> vm_add_virtio ... -> snapshot_load_vm -> vm_run (snapshot/snapshot.h).
  */
 
 #define VM_CPUS_MAX   64
@@ -25,6 +28,7 @@ struct vm_config {
     unsigned cpus;
     u64 memory;                     /* bytes, a multiple of 2 MiB */
     const struct kvm_cpuid2 *cpuid; /* NULL: everything that KVM supports; copied */
+    const struct kvm_cpuid2 *const *cpu_cpuid; /* one per CPU, to be taken as they are; or NULL */
     void (*serial_output)(void *opaque, const void *data, size_t len); /* NULL: dropped */
     void *serial_opaque;
 };
@@ -66,6 +70,16 @@ int vm_load_initrd(struct vm *vm, const struct blob *parts, unsigned n, struct v
  * -errno and a sentence: -EINVAL if (cmdline) has more than BOARD_CMDLINE_SIZE - 1 bytes.
  */
 int vm_start(struct vm *vm, const char *cmdline, struct vmm_error *err);
+
+/* Start the vCPUs from the state that they have. As vm_start(). */
+int vm_run(struct vm *vm, struct vmm_error *err);
+
+/*
+ * Have all vCPUs stand still, each between two instructions, until vm_resume(). 0, or -errno and
+ * a sentence, and they go on: -ESHUTDOWN (the guest has ended), -ETIMEDOUT. Without the device lock.
+ */
+int vm_pause(struct vm *vm, struct vmm_error *err);
+void vm_resume(struct vm *vm);
 
 /* Becomes readable when the guest has ended. Stays the VM's. */
 int vm_end_fd(const struct vm *vm);

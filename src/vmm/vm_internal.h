@@ -34,17 +34,34 @@ struct vm {
     u64 initrd_size;
 
     _Atomic bool stopping; /* pairs with the vCPU threads' look before KVM_RUN */
+
+    _Atomic bool pausing; /* pause.c */
+    pthread_mutex_t pause_lock;
+    pthread_cond_t pause_cond;
+    unsigned parked; /* protected by pause_lock */
+
     pthread_mutex_t end_lock;
     /* protected by end_lock */
     enum vm_end end;
     struct vmm_error why;
 };
 
+/* An ioctl on its descriptor: 0, or -errno and a sentence with the ioctl's (name). */
+int vcpu_ioctl(struct vcpu *v, unsigned long request, void *arg, const char *name,
+               struct vmm_error *err);
+
+/* The same for the VM's descriptor. */
+int vm_ioctl(struct vm *vm, unsigned long request, unsigned long arg, const char *name,
+             struct vmm_error *err);
+
 /* Create vCPU (v->index) with (cpuid) and its start-up state. 0, or -errno and a sentence. */
 int vcpu_create(struct vcpu *v, const struct kvm_cpuid2 *cpuid, struct vmm_error *err);
 
 /* Registers of the boot protocol, for vCPU 0. */
 int vcpu_set_boot_state(struct vcpu *v, const struct boot_config *cfg, struct vmm_error *err);
+
+/* On its thread, between two instructions: wait out a vm_pause(). */
+void vcpu_park(struct vcpu *v);
 
 /* Start its thread; make it leave and wait for it; free it. */
 int vcpu_start(struct vcpu *v, struct vmm_error *err);
