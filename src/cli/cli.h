@@ -10,6 +10,7 @@
 #define EXIT_UVIRT_FAILED 125
 #define EXIT_CANNOT_RUN   126
 #define EXIT_NOT_FOUND    127
+#define EXIT_SUSPENDED    148 /* the VM is in a snapshot: what a shell says of a job that SIGTSTP stopped */
 
 struct cli_command {
     const char *name, *usage, *summary;
@@ -18,6 +19,10 @@ struct cli_command {
 
 int cmd_run(int argc, char **argv);
 int cmd_exec(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
+int cmd_ps(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
 int cmd_cpuid(int argc, char **argv);
 int cmd_version(int argc, char **argv);

@@ -2,8 +2,7 @@
 // uvirt run: boot a kernel, run a command in it, end as the command ends.
 #include "cli/engine.h"
 #include "cli/kernels.h"
-#include "cli/run.h"
-#include "cli/session.h"
+#include "cli/run_vm.h"
 #include "cli/term.h"
 #include "virtio/blk.h"
 #include "virtio/rng.h"
@@ -22,25 +21,11 @@
 /* The init program, from guest/meson.build. */
 extern const u8 guest_init[], guest_init_end[];
 
-/* What is found out and opened on the way, for run_free() to close. */
-struct run {
-    struct run_options o;
-    const struct kvm_backend *be;
-    bool tty, errtty;
-    char command[PATH_MAX], kernel_path[PATH_MAX];
-    struct blob kernel, initrd, own_initrd;
-    struct kvm_cpuid2 *cpuid;
-    struct run_serial serial;
-    struct session *session;
-    struct usernet *net;
-    struct vm *vm;
-    struct timespec start;
-};
-
-static void run_free(struct run *r)
+void run_free(struct run *r)
 {
     if (r->vm)
         vm_stop(r->vm);
+    run_control_close(r->control);
     usernet_free(r->net);
     vm_free(r->vm);
     session_free(r->session);
@@ -269,7 +254,7 @@ static int add_net(struct run *r)
     return rc;
 }
 
-static int add_devices(struct run *r, struct virtio_device *console)
+int run_add_devices(struct run *r, struct virtio_device *console)
 {
     struct virtio_device *d = NULL;
     int rc = 0;
@@ -351,9 +336,24 @@ static int result_code(struct run *r, const struct session_result *res)
         return res->status == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
     case SESSION_SIGNAL:
         return 128 + res->status;
+    case SESSION_SUSPENDED:
+        return EXIT_SUSPENDED;
     default:
         return guest_ended(r);
     }
+}
+
+int run_to_end(struct run *r)
+{
+    struct session_result res;
+    int rc;
+
+    session_run(r->session, r->vm, &res);
+    vm_stop(r->vm);
+    rc = result_code(r, &res);
+    if (r->o.stats)
+        run_print_stats(r->vm, r->be, (unsigned)r->o.cpus, seconds_since(r->start));
+    return rc;
 }
 
 static int start(struct run *r)
@@ -377,13 +377,14 @@ static int run(struct run *r)
         .serial_input = !r->o.serial || !strcmp(r->o.serial, "stdio"),
     };
     struct virtio_device *console = NULL;
-    struct session_result res;
     int rc = open_files(r);
 
     if (rc == 0)
         rc = prepare_command(r);
     if (rc == 0)
         rc = run_serial_open(&r->serial, &r->o);
+    if (rc == 0)
+        rc = run_control_open(r, &cfg);
     if (rc)
         return rc;
     rc = session_create(&cfg, &console, &r->session);
@@ -394,19 +395,14 @@ static int run(struct run *r)
         virtio_device_free(console);
         return rc;
     }
-    rc = add_devices(r, console);
+    rc = run_add_devices(r, console);
     if (rc == 0)
         rc = load_initrd(r);
     if (rc == 0)
         rc = start(r);
     if (rc)
         return rc;
-    session_run(r->session, r->vm, &res);
-    vm_stop(r->vm);
-    rc = result_code(r, &res);
-    if (r->o.stats)
-        run_print_stats(r->vm, r->be, (unsigned)r->o.cpus, seconds_since(r->start));
-    return rc;
+    return run_to_end(r);
 }
 
 int cmd_run(int argc, char **argv)

@@ -10,6 +10,10 @@ static const struct cli_command commands[] = {
      "boot a Linux kernel in a VM and run COMMAND there", cmd_run},
     {"exec", "uvirt exec --kvm -- PROGRAM [ARG...]", "run PROGRAM with a /dev/kvm of uvirt's own",
      cmd_exec},
+    {"snapshot", "uvirt snapshot [--stop] ID FILE", "save a running VM in FILE", cmd_snapshot},
+    {"restore", "uvirt restore [OPTIONS] FILE", "go on with a VM from a snapshot", cmd_restore},
+    {"ps", "uvirt ps", "the VMs that run", cmd_ps},
+    {"stop", "uvirt stop [--timeout SECONDS] ID", "end a running VM", cmd_stop},
     {"probe", "uvirt probe", "what this host offers: engines, features, AMX", cmd_probe},
     {"cpuid", "uvirt cpuid [--engine E] [--cpu MODEL]", "the CPUID table of a guest", cmd_cpuid},
     {"version", "uvirt version", "the version of uvirt", cmd_version},
@@ -39,6 +43,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
         if (!strcmp(name, commands[i].name))
             return commands[i].run(argc - 1, argv + 1);
-    return cli_error("%s: unknown command (accepted: run, exec, probe, cpuid, version, help)",
+    return cli_error("%s: unknown command (accepted: run, exec, snapshot, restore, ps, stop, probe, cpuid, version, help)",
                      name);
 }

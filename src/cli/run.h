@@ -26,6 +26,8 @@ struct run_options {
     struct run_disk disks[RUN_DISKS_MAX];
     unsigned nr_disks;
     struct run_net net;
+    const char *id;      /* for `uvirt snapshot` and the like; NULL: this process's number */
+    struct strv devices; /* name, value, name, value of options that make devices, but --disk */
     bool stats, verbose;
     char **command; /* argv of COMMAND, or NULL */
 };

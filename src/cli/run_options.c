@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The options of `uvirt run`, one row each.
 #include "cli/run.h"
+#include "cli/runtime.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -123,6 +124,12 @@ static int set_stats(void *opaque, const char *v, const char **why)
     return 0;
 }
 
+static int set_id(void *opaque, const char *v, const char **why)
+{
+    ((struct run_options *)opaque)->id = v;
+    return runtime_id_ok(v) ? 0 : -EINVAL;
+}
+
 static int set_verbose(void *opaque, const char *v, const char **why)
 {
     ((struct run_options *)opaque)->verbose = true;
@@ -146,10 +153,30 @@ static const struct cli_option options[] = {
     {"add", "PATH", "a file or directory that COMMAND needs; may be repeated", add_path},
     {"lib", "DIR", "as --add, and COMMAND's shared libraries are looked for there", add_lib},
     {"env", "NAME[=VALUE]", "set or pass an environment variable; may be repeated", add_env},
+    {"id", "ID", "what `uvirt ps` calls the VM: letters, digits, _ - and . (the process's number)",
+     set_id},
     {"stats", NULL, "print what the run did when it has ended", set_stats},
     {"verbose", NULL, "show the kernel's console on stderr", set_verbose},
     {NULL, NULL, NULL, NULL},
 };
+
+/* Options that make devices are in a snapshot as they were given; a disk's has its full path there. */
+static int keep_device(struct run_options *o, const char *arg, const char *next)
+{
+    static const char *const names[] = {"net", "vsock"};
+    const char *name = arg + 2, *value;
+    size_t len;
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        len = strlen(names[i]);
+        if (strncmp(arg, "--", 2) || strncmp(name, names[i], len))
+            continue;
+        value = name[len] == '=' ? name + len + 1 : !name[len] ? next : NULL;
+        if (value && (strv_add(&o->devices, names[i]) || strv_add(&o->devices, value)))
+            return -ENOMEM;
+    }
+    return 0;
+}
 
 int run_options_parse(int argc, char **argv, struct run_options *ret)
 {
@@ -159,6 +186,9 @@ int run_options_parse(int argc, char **argv, struct run_options *ret)
     i = cli_parse(argc, argv, USAGE, options, ret);
     if (i < 0)
         return i;
+    for (int k = 1; k < i; k++)
+        if (keep_device(ret, argv[k], k + 1 < i ? argv[k + 1] : NULL))
+            return cli_error("out of memory"), -ENOMEM;
     if (i < argc)
         ret->command = argv + i;
     return 0;
@@ -170,6 +200,7 @@ void run_options_free(struct run_options *o)
     strv_free(&o->add);
     strv_free(&o->libs);
     strv_free(&o->env);
+    strv_free(&o->devices);
     for (unsigned i = 0; i < o->nr_disks; i++)
         free(o->disks[i].path);
     run_net_free(&o->net);

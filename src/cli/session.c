@@ -19,6 +19,7 @@
  * times within a second ends uvirt.
  */
 #include "cli/session.h"
+#include "base/state.h"
 #include "cli/term.h"
 #include "virtio/console.h"
 #include "vmm/control.h"
@@ -77,6 +78,7 @@ struct session {
 
     int last_signal;
     u64 last_signal_ns;
+    u64 end_ns; /* when session_stop() runs out of patience; 0: never */
 };
 
 static u64 now_ns(void)
@@ -426,7 +428,7 @@ static void take_signals(struct session *s)
 
 /* --- the loop --- */
 
-enum { FD_WAKE, FD_END, FD_SIGNALS, FD_STDIN, FD_OUT, NR_FDS = FD_OUT + 2 };
+enum { FD_WAKE, FD_END, FD_SIGNALS, FD_STDIN, FD_CONTROL, FD_OUT, NR_FDS = FD_OUT + 2 };
 
 /* Device lock held. Is it time to read more of stdin? */
 static bool wants_input(struct session *s)
@@ -434,6 +436,13 @@ static bool wants_input(struct session *s)
     if (s->in_eof || s->in_start < s->in_end)
         return false;
     return s->cfg.command ? virtio_console_guest_open(s->console, PORT_STDIN) : s->cfg.serial_input;
+}
+
+static int ms_until(u64 ns)
+{
+    u64 now = now_ns();
+
+    return ns <= now ? 0 : (int)((ns - now + 999999) / 1000000);
 }
 
 /* Device lock held. Returns poll()'s timeout. */
@@ -445,9 +454,13 @@ static int prepare(struct session *s, struct pollfd p[NR_FDS])
     p[FD_END] = (struct pollfd){.fd = vm_end_fd(s->vm), .events = POLLIN};
     p[FD_SIGNALS] = (struct pollfd){.fd = s->signals, .events = POLLIN};
     p[FD_STDIN] = (struct pollfd){.fd = wants_input(s) ? STDIN_FILENO : -1, .events = POLLIN};
+    p[FD_CONTROL] =
+        (struct pollfd){.fd = s->cfg.control ? s->cfg.control_fd : -1, .events = POLLIN};
     for (int i = 0; i < 2; i++)
         p[FD_OUT + i] = (struct pollfd){.fd = s->out[i].len ? s->out[i].fd : -1, .events = POLLOUT};
-    return !s->cfg.command && pending ? SERIAL_RETRY_MS : -1;
+    if (!s->cfg.command && pending)
+        return SERIAL_RETRY_MS;
+    return s->end_ns ? ms_until(s->end_ns) : -1;
 }
 
 /* Device lock held. The guest's news since the last look. */
@@ -475,6 +488,75 @@ static void step(struct session *s, struct pollfd p[NR_FDS], int timeout)
             write_output(s, &s->out[i]);
     if (p[FD_STDIN].revents)
         read_input(s);
+    if (p[FD_CONTROL].revents)
+        s->cfg.control(s->cfg.control_opaque);
+    if (s->end_ns && s->end_ns <= now_ns())
+        session_stop(s, 0);
+}
+
+void session_stop(struct session *s, unsigned seconds)
+{
+    lock(s);
+    if (!s->cfg.command || !s->started || !seconds) {
+        finish(s, SESSION_SIGNAL, SIGTERM);
+    } else {
+        tell_guest(s, CONTROL_SIGNAL, SIGTERM, 0);
+        s->end_ns = now_ns() + seconds * 1000000000ull;
+    }
+    unlock(s);
+}
+
+void session_suspend(struct session *s)
+{
+    lock(s);
+    finish(s, SESSION_SUSPENDED, 0);
+    unlock(s);
+}
+
+/* --- saved state --- */
+
+/* (len) bytes from the start of a buffer of (room). */
+static void buffer_state(struct state *st, const char *field, void *buf, size_t room, size_t *len)
+{
+    u32 n = (u32)*len;
+
+    state_bytes(st, field, &n, sizeof(n));
+    state_check(st, n <= room, field);
+    state_bytes(st, field, buf, n);
+    if (!st->error)
+        *len = n;
+}
+
+static void out_state(struct out *o, struct state *st)
+{
+    STATE_BOOL(st, o->dead);
+    buffer_state(st, "output", o->buf, sizeof(o->buf), &o->len);
+}
+
+void session_state(struct session *s, struct state *st)
+{
+    size_t pending = s->in_end - s->in_start;
+    u32 how = s->result.how, status = (u32)s->result.status;
+
+    STATE_BOOL(st, s->started);
+    STATE_BOOL(st, s->done);
+    STATE(st, how);
+    STATE_CHECK(st, how <= SESSION_CANNOT_EXEC, how);
+    STATE(st, status);
+    STATE_CHECK(st, status <= 255, status);
+    buffer_state(st, "from_guest", s->from_guest, sizeof(s->from_guest) - 1, &s->from_guest_len);
+    buffer_state(st, "to_guest", s->to_guest, sizeof(s->to_guest), &s->to_guest_len);
+    buffer_state(st, "input", s->in + (st->loading ? 0 : s->in_start), sizeof(s->in), &pending);
+    STATE_BOOL(st, s->in_eof);
+    STATE_BOOL(st, s->in_closed);
+    out_state(&s->out[0], st);
+    out_state(&s->out[1], st);
+    if (!st->loading || st->error)
+        return;
+    s->in_start = 0;
+    s->in_end = pending;
+    s->result.how = how;
+    s->result.status = (int)status;
 }
 
 void session_run(struct session *s, struct vm *vm, struct session_result *ret)
@@ -484,6 +566,11 @@ void session_run(struct session *s, struct vm *vm, struct session_result *ret)
     int timeout;
 
     s->vm = vm;
+    if (s->started && s->cfg.tty) { /* restored: the terminal is another one */
+        lock(s);
+        take_signal(s, SIGWINCH);
+        unlock(s);
+    }
     if (!s->cfg.command && s->cfg.tty && s->cfg.serial_input) {
         term_raw(STDIN_FILENO, false);
         raw = true;
@@ -492,7 +579,7 @@ void session_run(struct session *s, struct vm *vm, struct session_result *ret)
         lock(s);
         look(s, &raw);
         timeout = prepare(s, p);
-        over = (s->done && (s->result.how == SESSION_SIGNAL || !output_pending(s))) ||
+        over = (s->done && (s->result.how >= SESSION_SIGNAL || !output_pending(s))) ||
                (ended && !output_pending(s));
         unlock(s);
         if (over)

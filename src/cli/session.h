@@ -10,6 +10,11 @@ struct session_config {
     bool command; /* a command runs, over the virtio-console; else the serial port is the console */
     bool tty;     /* stdin and stdout are a terminal: raw mode */
     bool serial_input; /* without command: stdin goes to the serial port */
+
+    /* Called by session_run(), without locks, whenever (control_fd) is readable. NULL: no such descriptor. */
+    void (*control)(void *opaque);
+    void *control_opaque;
+    int control_fd;
 };
 
 /* How it went. */
@@ -19,6 +24,7 @@ struct session_result {
         SESSION_CANNOT_EXEC, /* the guest could not execute it; (status): errno */
         SESSION_GUEST_ENDED, /* the guest ended first: ask vm_ended() */
         SESSION_SIGNAL,      /* the user ended it; (status): signal */
+        SESSION_SUSPENDED,   /* session_suspend() */
     } how;
     int status;
 };
@@ -32,6 +38,22 @@ int session_create(const struct session_config *cfg, struct virtio_device **ret_
 
 /* Carry bytes and signals until the command or the guest ends. */
 void session_run(struct session *s, struct vm *vm, struct session_result *ret);
+
+/*
+ * From (control): the command gets SIGTERM, and after (seconds), or at once if there is none, the session ends as by
+ * SIGTERM.
+ */
+void session_stop(struct session *s, unsigned seconds);
+
+/* From (control): it is all in a snapshot now, so end here, and let nothing more out. */
+void session_suspend(struct session *s);
+
+/*
+ * Save what is under way between the guest and the outside (base/state.h), with the device lock; or load it into a
+ * fresh session before session_run(). Of the streams it loads, those that had ended stay so.
+ */
+struct state;
+void session_state(struct session *s, struct state *st);
 
 /* After vm_stop(). NULL is fine. */
 void session_free(struct session *s);
