@@ -15,6 +15,7 @@ typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
 typedef unsigned __int128 u128;
+typedef __int128 s128;
 
 /* A guest-physical address. It is never a pointer: src/mem turns it into one. */
 typedef u64 gpa_t;

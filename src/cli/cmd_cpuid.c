@@ -27,7 +27,8 @@ static int set_cpu(void *opaque, const char *v, const char **why)
 
 static const struct cli_option options[] = {
     {"engine", "auto|soft|kvm", "whose table", set_engine},
-    {"cpu", "MODEL[,+F,-F]", "host (default) or sapphirerapids; add or remove features", set_cpu},
+    {"cpu", "MODEL[,+F,-F]",
+     "host (default), sapphirerapids, graniterapids, diamondrapids; features", set_cpu},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -11,6 +11,7 @@
 #define LEAF_XSTATE   0xd
 #define LEAF_TILE     0x1d
 #define LEAF_TMUL     0x1e
+#define TMUL_REPEATED 0xfu /* bits of 1EH.1:EAX that leaf 7 has as well */
 #define LEAF_PV_FIRST 0x40000000u
 #define LEAF_PV_LAST  0x4fffffffu
 #define XSTATE_LEGACY 576 /* FXSAVE area and header */
@@ -81,6 +82,21 @@ static void drop_features(struct kvm_cpuid2 *t, u32 gone)
             *feature_word(t, f) &= ~(u32)BIT(f->bit);
 }
 
+/* The leaf of later AMX features is there if one of them is, and repeats bits of leaf 7. */
+static void match_tmul(struct kvm_cpuid2 *t)
+{
+    struct kvm_cpuid_entry2 *tmul = cpuid_row(t, LEAF_TMUL, 0), *later = cpuid_row(t, LEAF_TMUL, 1);
+    const struct kvm_cpuid_entry2 *e7 = cpuid_row(t, 7, 0), *e71 = cpuid_row(t, 7, 1);
+
+    if (!tmul || !later)
+        return;
+    later->eax = cpuid_tmul_word(later->eax & ~TMUL_REPEATED, e7 ? e7->edx : 0, e71 ? e71->eax : 0,
+                                 e71 ? e71->edx : 0);
+    tmul->eax = later->eax != 0;
+    if (!later->eax)
+        drop_row(t, LEAF_TMUL, 1, false);
+}
+
 /* Leaf 0DH says which state there is: only that of features which are left. */
 static void match_xstate(struct kvm_cpuid2 *t)
 {
@@ -123,8 +139,8 @@ static int apply_model(struct kvm_cpuid2 *t, const char *model, struct vmm_error
     if (n < 0 || !old) {
         free(old);
         return vmm_fail(err, n < 0 ? n : -ENOMEM,
-                        "%s is not a CPU model (accepted: host, "
-                        "sapphirerapids; with ,+FEATURE or ,-FEATURE)",
+                        "%s is not a CPU model (accepted: host, sapphirerapids, graniterapids, "
+                        "diamondrapids; with ,+FEATURE or ,-FEATURE)",
                         model);
     }
     memcpy(old, t, sizeof(*t) + t->nent * sizeof(t->entries[0]));
@@ -151,17 +167,24 @@ static int apply_feature(struct kvm_cpuid2 *t, struct kvm_cpuid2 *all, const cha
                          struct vmm_error *err)
 {
     const struct cpuid_feature *f = cpuid_feature(word + 1);
-    u32 *w = f ? feature_word(t, f) : NULL;
+    u32 *w;
 
     if ((word[0] != '+' && word[0] != '-') || !f)
         return vmm_fail(err, -EINVAL,
                         "'%s' is not a feature (accepted: +NAME or -NAME with a name "
                         "of /proc/cpuinfo)",
                         word);
+    w = feature_word(t, f);
     if (word[0] == '-') {
         if (w)
             *w &= ~(u32)BIT(f->bit);
         return 0;
+    }
+    if (!w && has(all, f) &&
+        t->nent < CPUID_ENTRIES_MAX) { /* a leaf that the model does not have */
+        t->entries[t->nent++] = (struct kvm_cpuid_entry2){
+            .function = f->leaf, .index = f->index, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
+        w = feature_word(t, f);
     }
     if (!w || !has(all, f))
         return vmm_fail(err, -EOPNOTSUPP, "%s is not available with this engine on this host",
@@ -184,8 +207,10 @@ static int apply(struct kvm_cpuid2 *t, struct kvm_cpuid2 *all, const char *model
     for (; word && rc == 0; word = strtok_r(NULL, ",", &save))
         rc = apply_feature(t, all, word, err);
     free(copy);
-    if (rc == 0)
+    if (rc == 0) {
         match_xstate(t);
+        match_tmul(t);
+    }
     return rc;
 }
 

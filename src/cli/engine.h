@@ -15,8 +15,8 @@ const struct kvm_backend *engine_find(const char *name);
 
 /*
  * The CPUID table for (model) = "MODEL[,+FEATURE,-FEATURE...]" on (be), for the caller to free;
- * MODEL is host (NULL means that, too) or sapphirerapids, never with more than the engine
- * offers. 0, or -errno with a sentence.
+ * MODEL is host (NULL means that, too), sapphirerapids, graniterapids or diamondrapids, never with
+ * more than the engine offers. 0, or -errno with a sentence.
  */
 int engine_cpuid(const struct kvm_backend *be, const char *model, struct kvm_cpuid2 **ret,
                  struct vmm_error *err);

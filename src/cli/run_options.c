@@ -138,7 +138,8 @@ static int set_verbose(void *opaque, const char *v, const char **why)
 
 static const struct cli_option options[] = {
     {"engine", "auto|soft|kvm", "who runs guest code; auto takes kvm if it has AMX", set_engine},
-    {"cpu", "MODEL[,+F,-F]", "host (default) or sapphirerapids; add or remove features", set_cpu},
+    {"cpu", "MODEL[,+F,-F]",
+     "host (default), sapphirerapids, graniterapids, diamondrapids; features", set_cpu},
     {"cpus", "1..64", "virtual CPUs (1)", set_cpus},
     {"mem", "SIZE", "memory, 32M to 1024G; a number alone is MiB (512M)", set_memory},
     {"kernel", "FILE", "bzImage or vmlinux; else the newest that ./dev setup unpacked, or /boot's",

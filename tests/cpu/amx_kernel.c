@@ -13,7 +13,8 @@ struct tiles {
     _Alignas(64) amx_tile_t c, a, b;
 };
 
-static const char *const dp_name[AMX_DP_COUNT] = {"TDPBSSD", "TDPBSUD", "TDPBUSD", "TDPBUUD",
+/* The later ones are in amx_exact.c, with these. */
+static const char *const dp_name[] = {"TDPBSSD", "TDPBSUD", "TDPBUSD", "TDPBUUD",
                                                   "TDPBF16PS"};
 static const struct amx_kernels *const all[] = {&amx_kernels_scalar, &amx_kernels_avx2,
                                                 &amx_kernels_vnni};
@@ -148,7 +149,7 @@ __attribute__((noinline)) static void plain_bf16(struct tiles *t, unsigned m, un
 
 static void scalar_is_right(void)
 {
-    for (unsigned op = 0; op < AMX_DP_COUNT; op++) {
+    for (unsigned op = 0; op < ARRAY_SIZE(dp_name); op++) {
         bool fp = op == AMX_DPBF16PS;
         unsigned bad = 0;
 
@@ -306,7 +307,7 @@ int main(int argc, char **argv)
         mistake_10_subtract_near_ftz(all[i]);
         two_chains(all[i]);
         mxcsr_untouched(all[i]);
-        for (unsigned op = 0; op < AMX_DP_COUNT; op++) {
+        for (unsigned op = 0; op < ARRAY_SIZE(dp_name); op++) {
             if (all[i] != &amx_kernels_scalar)
                 kernel_equals_scalar(all[i], op);
             if (argc > 1 && !strcmp(argv[1], "--speed"))

@@ -526,7 +526,7 @@ static void products(void)
     unsigned bad = 0;
 
     for (unsigned i = 0; i < 200; i++) {
-        unsigned m = 1 + rnd() % 16, n = 1 + rnd() % 16, k = 1 + rnd() % 16, op = i % AMX_DP_COUNT;
+        unsigned m = 1 + rnd() % 16, n = 1 + rnd() % 16, k = 1 + rnd() % 16, op = i % (AMX_DPBF16PS + 1);
         unsigned d = rnd() % 8, a = (d + 1 + rnd() % 3) % 8, b = (a + 4) % 8;
         _Alignas(64) amx_tile_t want, ta, tb;
 

@@ -60,13 +60,20 @@ static void well_formed(const char *name, int n)
     is_u64(unnamed, 0, "%s: every bit of leaf 7 has a row", name);
 }
 
-static void amx_leaves(const char *name)
+/* CPUID.1EH.1:EAX with every AMX feature: the four of leaf 7, FP8, TF32, AVX512 where there is AVX-512, MOVRS. */
+static u32 all_tmul(void)
+{
+    return 0x15f | (cpu_xcr0_supported() & XCR0_AVX512 ? BIT(7) : 0);
+}
+
+static void amx_leaves(const char *name, u32 tmul)
 {
     u64 xcr0 = cpu_xcr0_supported();
 
     ok(leaf_is(0x1d, 0, 1, 0, 0, 0), "%s: 1D.0", name);
     ok(leaf_is(0x1d, 1, 0x04002000, 0x00080040, 0x10, 0), "%s: 1D.1", name);
-    ok(leaf_is(0x1e, 0, 0, 0x4010, 0, 0), "%s: 1E.0", name);
+    ok(leaf_is(0x1e, 0, tmul != 0, 0x4010, 0, 0), "%s: 1E.0", name);
+    ok(leaf_is(0x1e, 1, tmul, 0, 0, 0), "%s: 1E.1", name);
     ok(leaf_is(0xd, 17, 64, 2752, 2, 0), "%s: D.17", name);
     ok(leaf_is(0xd, 18, 8192, 2816, 6, 0), "%s: D.18", name);
     ask(7, 0);
@@ -104,7 +111,7 @@ static void never_offered(const char *name)
 }
 
 /* A feature that the host's units must execute is there exactly when the host can. */
-static void follows_host(const char *name, bool spr)
+static void follows_host(const char *name, u8 generations)
 {
     unsigned bad = 0;
 
@@ -112,10 +119,11 @@ static void follows_host(const char *name, bool spr)
         bool have;
 
         ask(f->leaf, f->index);
-        have = r[f->reg] & BIT(f->bit);
+        /* A leaf past the end reads as another one. */
+        have = guest_cpuid_find(c, f->leaf, f->index) && r[f->reg] & BIT(f->bit);
         if (have && !cpuid_feature_supported(f))
             bad++;
-        if (spr && have != (f->models & CPUID_SPR && cpuid_feature_supported(f))) {
+        if (generations && have != (f->models & generations && cpuid_feature_supported(f))) {
             printf("# %s\n", f->name);
             bad++;
         }
@@ -180,9 +188,9 @@ static void host_model(void)
     int n = model("host");
 
     well_formed("host", n);
-    amx_leaves("host");
+    amx_leaves("host", all_tmul());
     never_offered("host");
-    follows_host("host", false);
+    follows_host("host", 0);
     __cpuid(0, a, b, cx, d);
     ask(0, 0);
     ok(r[1] == b && r[2] == cx && r[3] == d, "host: the host's vendor");
@@ -190,6 +198,32 @@ static void host_model(void)
     is_u64(ask(1, 0)[0], a, "host: the host's family, model, stepping");
     __cpuid(0x80000002, a, b, cx, d);
     ok(leaf_is(0x80000002, 0, a, b, cx, d), "host: the host's brand");
+}
+
+/* SDM 2A CPUID leaves 7 and 1EH; SDM 4 table 2-1 for the families. */
+static void later_models(void)
+{
+    u32 no_tf32 = all_tmul() & ~(u32)BIT(6);
+    int n = model("graniterapids");
+
+    well_formed("graniterapids", n);
+    amx_leaves("graniterapids", 0);
+    never_offered("graniterapids");
+    follows_host("graniterapids", CPUID_SPR | CPUID_GNR);
+    is_u64(ask(1, 0)[CPUID_EAX] & 0x0fff0ff0, 0x000a06d0, "graniterapids: family 6, model 173");
+    ok(ask(7, 1)[CPUID_EAX] & BIT(21) && !(ask(7, 1)[CPUID_EDX] & BIT(8)),
+       "graniterapids: AMX-FP16, no AMX-COMPLEX");
+    n = model("diamondrapids");
+    well_formed("diamondrapids", n);
+    amx_leaves("diamondrapids", no_tf32);
+    never_offered("diamondrapids");
+    follows_host("diamondrapids", CPUID_SPR | CPUID_GNR | CPUID_DMR);
+    is_u64(ask(1, 0)[CPUID_EAX] & 0x0fff0ff0, 0x00400f10, "diamondrapids: family 19, model 1");
+    ok(ask(7, 1)[CPUID_EAX] & BIT(21) && ask(7, 1)[CPUID_EDX] & BIT(8),
+       "diamondrapids: AMX-FP16 and AMX-COMPLEX");
+    ok(cpuid_feature("amx-fp16") == cpuid_feature("amx_fp16") && !cpuid_feature("amx_fp1") &&
+           !cpuid_feature("amx_fp16x"),
+       "names may have '-' for '_', and are whole");
 }
 
 static void arch_capabilities(void)
@@ -210,16 +244,17 @@ int main(void)
         return 1;
     n = model("sapphirerapids");
     well_formed("sapphirerapids", n);
-    amx_leaves("sapphirerapids");
+    amx_leaves("sapphirerapids", 0);
     never_offered("sapphirerapids");
-    follows_host("sapphirerapids", true);
+    follows_host("sapphirerapids", CPUID_SPR);
     is_u64(ask(1, 0)[0] & 0x0fff0ff0, 0x000806f0, "sapphirerapids: family 6, model 143");
     ok(ask(7, 0)[CPUID_EDX] & BIT(29), "sapphirerapids: ARCH_CAPABILITIES");
     host_model();
+    later_models();
     n = cpu_cpuid_supported(table, CPU_CPUID_MAX);
     cpu_cpuid_set(c, table, (unsigned)n);
     well_formed("supported", n);
-    amx_leaves("supported");
+    amx_leaves("supported", all_tmul());
     never_offered("supported");
     ok(ask(7, 0)[CPUID_EDX] & BIT(29), "supported: what a client may want for either vendor");
     is_u64((u64)cpu_cpuid_supported(table, 10), (u64)-E2BIG, "a table too small is told");

@@ -473,7 +473,7 @@ static bool run_case(const struct decoded *d, const struct insn *in)
 
 /* --- the differential run --- */
 
-static u8 seen[ZYDIS_MNEMONIC_MAX_VALUE + 1], refused[ZYDIS_MNEMONIC_MAX_VALUE + 1];
+static u8 seen[MNEMONIC_COUNT], refused[MNEMONIC_COUNT];
 
 static unsigned count_seen(const u8 *set)
 {

@@ -16,11 +16,26 @@ typedef u8 amx_tile_t[16][64];
 typedef void amx_dp_fn(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
                        unsigned k);
 
-enum amx_dp { AMX_DPBSSD, AMX_DPBSUD, AMX_DPBUSD, AMX_DPBUUD, AMX_DPBF16PS, AMX_DP_COUNT };
+enum amx_dp {
+    AMX_DPBSSD,
+    AMX_DPBSUD,
+    AMX_DPBUSD,
+    AMX_DPBUUD,
+    AMX_DPBF16PS,
+    AMX_DPFP16PS,
+    AMX_CMMIMFP16PS,
+    AMX_CMMRLFP16PS,
+    AMX_DPBF8PS,
+    AMX_DPBHF8PS,
+    AMX_DPHBF8PS,
+    AMX_DPHF8PS,
+    AMX_MMULTF32PS,
+    AMX_DP_COUNT
+};
 
 struct amx_kernels {
     const char *name; /* "scalar", "avx2", "vnni" */
-    amx_dp_fn *dp[AMX_DP_COUNT];
+    amx_dp_fn *dp[AMX_DP_COUNT]; /* NULL: none that is faster than the next best kernels' */
 };
 
 extern const struct amx_kernels
@@ -36,3 +51,6 @@ bool amx_kernels_usable(const struct amx_kernels *k);
  * can run that. Chosen at the first call. Any thread.
  */
 const struct amx_kernels *amx_kernels(void);
+
+/* The kernel for (op) among those of amx_kernels(), or else of the next best. */
+amx_dp_fn *amx_dp_kernel(enum amx_dp op);

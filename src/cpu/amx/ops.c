@@ -1,72 +1,25 @@
 // SPDX-License-Identifier: MIT
 // The AMX instructions: configuration, tile loads and stores, dispatch to the dot-product kernels.
 
-#include "cpu/amx/amx.h"
+#include "cpu/amx/check.h"
 #include "cpu/amx/kernel.h"
-#include "cpu/decode/decode.h"
 #include "cpu/mmu/access.h"
-
-#include <errno.h>
 
 /*
  * Theory of operation. Checks come in the SDM's order (exception classes AMX-E1 to E6):
- * #UD for the encoding, the mode and the system's enabling; #NM for XFD; #UD for the tile
+ * #UD for the encoding, the mode, CPUID and the system's enabling; #NM for XFD; #UD for the tile
  * configuration; then memory. TILELOADD and TILESTORED are restartable: on a fault
  * start_row says which row comes next and the rows before it stay done.
  *
  * An insn holds tile numbers: (reg) first operand, (rm) second, (vvvv) third.
  */
 
-/* #UD that every AMX instruction has. The encoding and 64-bit mode are the lowerer's to check. */
-static int check_enabled(struct cpu *c)
-{
-    if (unlikely(!(c->cr4 & CR4_OSXSAVE) || (c->xcr0 & XCR0_AMX) != XCR0_AMX))
-        return cpu_raise_ud(c);
-    return OP_NEXT;
-}
-
-/* The same for instructions that touch tile data: XFD besides. SDM 1 13.14. */
-static int check_data(struct cpu *c)
-{
-    int rc = check_enabled(c);
-
-    if (unlikely(rc))
-        return rc;
-    if (unlikely(c->xfd & XCR0_XTILEDATA)) {
-        c->xfd_err |= XCR0_XTILEDATA;
-        return cpu_raise(c, EXC_NM);
-    }
-    return OP_NEXT;
-}
-
-static bool tile_valid(const struct cpu_amx *a, unsigned t)
-{
-    return a->palette && a->rows[t];
-}
-
-/* A tile whose columns are whole dwords, as all but TILEZERO need it. */
-static bool tile_dwords(const struct cpu_amx *a, unsigned t)
-{
-    return tile_valid(a, t) && !(a->colsb[t] & 3);
-}
-
-/* Memory for tiles, about to be written. OP_NEXT, or OP_EXIT when the host has none. */
-static int tiles_touch(struct cpu *c)
-{
-    if (unlikely(amx_tiles_alloc(&c->amx))) {
-        c->exit = CPU_EXIT_INTERNAL_ERROR;
-        return OP_EXIT;
-    }
-    c->amx.tile_inuse = true;
-    return OP_NEXT;
-}
-
 /* SDM 2A LDTILECFG. */
-static int op_ldtilecfg(struct cpu *c, const struct insn *in)
+int amx_op_ldtilecfg(struct cpu *c, const struct insn *in)
 {
     u8 mem[64];
     u64 lin;
-    int rc = check_enabled(c);
+    int rc = amx_check_enabled(c, in);
 
     if (rc == OP_NEXT)
         rc = insn_lin(c, in, sizeof(mem), false, &lin);
@@ -81,11 +34,11 @@ static int op_ldtilecfg(struct cpu *c, const struct insn *in)
 }
 
 /* SDM 2B STTILECFG. */
-static int op_sttilecfg(struct cpu *c, const struct insn *in)
+int amx_op_sttilecfg(struct cpu *c, const struct insn *in)
 {
     u8 mem[64];
     u64 lin;
-    int rc = check_enabled(c);
+    int rc = amx_check_enabled(c, in);
 
     if (rc == OP_NEXT)
         rc = insn_lin(c, in, sizeof(mem), true, &lin);
@@ -96,9 +49,9 @@ static int op_sttilecfg(struct cpu *c, const struct insn *in)
 }
 
 /* SDM 2B TILERELEASE. */
-static int op_tilerelease(struct cpu *c, const struct insn *in)
+int amx_op_tilerelease(struct cpu *c, const struct insn *in)
 {
-    int rc = check_enabled(c);
+    int rc = amx_check_enabled(c, in);
 
     if (rc)
         return rc;
@@ -108,14 +61,14 @@ static int op_tilerelease(struct cpu *c, const struct insn *in)
 }
 
 /* SDM 2B TILEZERO. Columns need not be whole dwords, and start_row does not matter. */
-static int op_tilezero(struct cpu *c, const struct insn *in)
+int amx_op_tilezero(struct cpu *c, const struct insn *in)
 {
     struct cpu_amx *a = &c->amx;
-    int rc = check_data(c);
+    int rc = amx_check_data(c, in);
 
     if (rc)
         return rc;
-    if (!tile_valid(a, in->reg))
+    if (!amx_tile_valid(a, in->reg))
         return cpu_raise_ud(c);
     if (a->tile_inuse)
         memset(a->tile[in->reg], 0, sizeof(a->tile[0]));
@@ -133,11 +86,11 @@ static u64 row_lin(const struct cpu *c, const struct insn *in, unsigned row)
 
 static int check_memory_form(struct cpu *c, const struct insn *in)
 {
-    int rc = check_data(c);
+    int rc = amx_check_data(c, in);
 
     if (unlikely(rc))
         return rc;
-    if (unlikely(!tile_dwords(&c->amx, in->reg) || c->amx.start_row >= c->amx.rows[in->reg]))
+    if (unlikely(!amx_tile_dwords(&c->amx, in->reg) || c->amx.start_row >= c->amx.rows[in->reg]))
         return cpu_raise_ud(c);
     return OP_NEXT;
 }
@@ -182,8 +135,8 @@ static int row_load(struct cpu *c, const struct insn *in, unsigned row, u8 *dst,
     return rc;
 }
 
-/* SDM 2B TILELOADD. The T1 form is a cache hint. */
-static int op_tileload(struct cpu *c, const struct insn *in)
+/* SDM 2B TILELOADD. The T1 form is a cache hint, and so is RS (TILELOADDRS). */
+int amx_op_tileload(struct cpu *c, const struct insn *in)
 {
     struct cpu_amx *a = &c->amx;
     unsigned row, rows = a->rows[in->reg], len = a->colsb[in->reg];
@@ -193,7 +146,7 @@ static int op_tileload(struct cpu *c, const struct insn *in)
     int rc = check_memory_form(c, in);
 
     if (rc == OP_NEXT)
-        rc = tiles_touch(c);
+        rc = amx_tiles_touch(c);
     if (unlikely(rc))
         return rc;
     tile = a->tile[in->reg];
@@ -215,7 +168,7 @@ static int op_tileload(struct cpu *c, const struct insn *in)
 }
 
 /* SDM 2B TILESTORED. */
-static int op_tilestore(struct cpu *c, const struct insn *in)
+int amx_op_tilestore(struct cpu *c, const struct insn *in)
 {
     static const u8 zero[AMX_ROW_BYTES];
     struct cpu_amx *a = &c->amx;
@@ -248,81 +201,24 @@ static int op_tilestore(struct cpu *c, const struct insn *in)
     return ret;
 }
 
-/* TDPBSSD … TDPBF16PS: SDM 2B. in->x[0]: enum amx_dp. */
-static int op_dp(struct cpu *c, const struct insn *in)
+/* TDPBSSD … TMMULTF32PS: three tiles, SDM 2B. in->x[0]: enum amx_dp. */
+int amx_op_dp(struct cpu *c, const struct insn *in)
 {
     struct cpu_amx *a = &c->amx;
     unsigned d = in->reg, s1 = in->rm, s2 = in->vvvv;
-    int rc = check_data(c);
+    int rc = amx_check_data(c, in);
 
     if (unlikely(rc))
         return rc;
-    if (unlikely(!tile_dwords(a, d) || !tile_dwords(a, s1) || !tile_dwords(a, s2) ||
+    if (unlikely(!amx_tile_dwords(a, d) || !amx_tile_dwords(a, s1) || !amx_tile_dwords(a, s2) ||
                  a->rows[d] != a->rows[s1] || a->colsb[d] != a->colsb[s2] ||
                  a->colsb[s1] / 4 != a->rows[s2]))
         return cpu_raise_ud(c);
-    rc = tiles_touch(c);
+    rc = amx_tiles_touch(c);
     if (unlikely(rc))
         return rc;
-    amx_kernels()->dp[in->x[0]](a->tile[d], a->tile[s1], a->tile[s2], a->rows[d], a->colsb[d] / 4,
-                                a->colsb[s1] / 4);
+    amx_dp_kernel(in->x[0])(a->tile[d], a->tile[s1], a->tile[s2], a->rows[d], a->colsb[d] / 4,
+                            a->colsb[s1] / 4);
     a->start_row = 0;
     return OP_NEXT;
 }
-
-struct form {
-    op_fn *op;
-    u8 tiles; /* how many tile operands */
-    bool sib; /* memory operand that needs a SIB byte */
-    u8 dp;    /* enum amx_dp */
-};
-
-static int lower(const struct decoded *d, struct insn *in, const void *arg)
-{
-    const struct form *f = arg;
-    u8 tile[3] = {0}, n = 0;
-
-    if (d->mode != MODE_64 || d->vl != 16 || d->vex_w || (f->sib && !d->mem_sib))
-        return -ENOENT;
-    for (unsigned i = 0; i < d->nopnd; i++) {
-        if (d->op[i].kind != OPND_TILE)
-            continue;
-        if (n == 3 || d->op[i].reg >= AMX_TILES)
-            return -ENOENT;
-        tile[n++] = d->op[i].reg;
-    }
-    if (n != f->tiles)
-        return -ENOENT;
-    if (n == 3 && (tile[0] == tile[1] || tile[0] == tile[2] || tile[1] == tile[2]))
-        return -ENOENT;
-    in->op = f->op;
-    in->reg = tile[0];
-    in->rm = tile[1];
-    in->vvvv = tile[2];
-    in->x[0] = f->dp;
-    return 0;
-}
-
-#define ROW(mnemonic, ...)                                                                         \
-    {                                                                                              \
-        ZYDIS_MNEMONIC_##mnemonic, lower, &(const struct form)                                     \
-        {                                                                                          \
-            __VA_ARGS__                                                                            \
-        }                                                                                          \
-    }
-
-const struct op_row ops_amx[] = {
-    ROW(LDTILECFG, op_ldtilecfg),
-    ROW(STTILECFG, op_sttilecfg),
-    ROW(TILERELEASE, op_tilerelease),
-    ROW(TILEZERO, op_tilezero, .tiles = 1),
-    ROW(TILELOADD, op_tileload, .tiles = 1, .sib = true),
-    ROW(TILELOADDT1, op_tileload, .tiles = 1, .sib = true),
-    ROW(TILESTORED, op_tilestore, .tiles = 1, .sib = true),
-    ROW(TDPBSSD, op_dp, .tiles = 3, .dp = AMX_DPBSSD),
-    ROW(TDPBSUD, op_dp, .tiles = 3, .dp = AMX_DPBSUD),
-    ROW(TDPBUSD, op_dp, .tiles = 3, .dp = AMX_DPBUSD),
-    ROW(TDPBUUD, op_dp, .tiles = 3, .dp = AMX_DPBUUD),
-    ROW(TDPBF16PS, op_dp, .tiles = 3, .dp = AMX_DPBF16PS),
-    {0},
-};

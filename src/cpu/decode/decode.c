@@ -251,7 +251,7 @@ int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool st
         return -EAGAIN;
     if (!ZYAN_SUCCESS(st)) {
         *gp = st == ZYDIS_STATUS_NO_MORE_DATA || st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG;
-        return -EINVAL;
+        return *gp || mode != MODE_64 ? -EINVAL : decode_amx(bytes, avail, d, gp);
     }
 
     *d = (struct decoded){

@@ -8,6 +8,15 @@
 
 /* Nothing outside decode.c sees Zydis, but for the names of its mnemonics, ISA sets and exception classes. */
 
+/* Mnemonics of instructions that Zydis does not know (decode/amx.c), after its own. */
+enum {
+    MNEMONIC_TDPFP16PS = ZYDIS_MNEMONIC_MAX_VALUE + 1, MNEMONIC_TCMMIMFP16PS, MNEMONIC_TCMMRLFP16PS,
+    MNEMONIC_TDPBF8PS, MNEMONIC_TDPBHF8PS, MNEMONIC_TDPHBF8PS, MNEMONIC_TDPHF8PS, MNEMONIC_TMMULTF32PS,
+    MNEMONIC_TILELOADDRS, MNEMONIC_TILELOADDRST1, MNEMONIC_TCVTROWD2PS, MNEMONIC_TCVTROWPS2BF16H,
+    MNEMONIC_TCVTROWPS2BF16L, MNEMONIC_TCVTROWPS2PHH, MNEMONIC_TCVTROWPS2PHL, MNEMONIC_TILEMOVROW,
+    MNEMONIC_COUNT
+};
+
 enum opnd_kind { OPND_NONE, OPND_GPR, OPND_SEG, OPND_CR, OPND_DR, OPND_VEC /* xmm, ymm, zmm */, OPND_MMX,
                  OPND_ST, OPND_MASK, OPND_TILE, OPND_BND, OPND_MEM, OPND_IMM, OPND_FAR /* ptr16:16, ptr16:32 */, OPND_OTHER };
 
@@ -27,7 +36,7 @@ enum { ENC_OTHER, ENC_REG, ENC_RM, ENC_VVVV, ENC_OPCODE, ENC_MASK, ENC_IS4 };
 
 /* One decoded instruction before lowering. */
 struct decoded {
-    u16 mnemonic; /* ZydisMnemonic */
+    u16 mnemonic; /* ZydisMnemonic, or MNEMONIC_* */
     u8 len;
     u8 mode;      /* enum cpu_mode_size */
     u8 opsize;    /* effective operand size in bytes: 1, 2, 4, 8 (Zydis: operand_width, 8-bit opcodes 1) */
@@ -68,6 +77,9 @@ struct decoded {
  * LOCK where it is not allowed, and more than 15 bytes: (*gp) true means #GP instead).
  */
 int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32, struct decoded *d, bool *gp);
+
+/* The same for 64-bit mode and the AMX instructions that Zydis does not know; it has refused the bytes before. decode/amx.c. */
+int decode_amx(const u8 *bytes, unsigned avail, struct decoded *d, bool *gp);
 
 /*
  * Turn (d) into an insn: sets (op) and the family's fields. The caller has filled the

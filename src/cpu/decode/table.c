@@ -13,7 +13,7 @@ static const struct op_row *const families[] = {
 /* A mnemonic such as MOV has rows in more than one family; each lowerer knows its own forms. */
 #define ROWS_MAX 4
 
-static const struct op_row *index_by_mnemonic[ZYDIS_MNEMONIC_MAX_VALUE + 1][ROWS_MAX];
+static const struct op_row *index_by_mnemonic[MNEMONIC_COUNT][ROWS_MAX];
 static pthread_once_t index_once = PTHREAD_ONCE_INIT;
 
 static void index_add(const struct op_row *row)
@@ -39,7 +39,7 @@ const struct op_row *const *decode_rows(u16 mnemonic)
     static const struct op_row *const none[1];
 
     pthread_once(&index_once, index_init);
-    return mnemonic <= ZYDIS_MNEMONIC_MAX_VALUE ? index_by_mnemonic[mnemonic] : none;
+    return mnemonic < MNEMONIC_COUNT ? index_by_mnemonic[mnemonic] : none;
 }
 
 const struct op_row *decode_row(u16 mnemonic)

@@ -3,6 +3,7 @@
 
 #include "cpu/sys/cpuid.h"
 
+#include "cpu/amx/form.h"
 #include "cpu/xstate/layout.h"
 
 #include <errno.h>
@@ -48,6 +49,7 @@ int cpu_cpuid_set(struct cpu *c, const struct cpu_cpuid_entry *e, unsigned n)
     xstate_layout_from(&c->xlayout, c->cpuid_xcr0, copy, n);
     x = find(c, 0xd, 1);
     c->cpuid_has_xfd = x && x->eax & BIT(4);
+    c->amx_missing = amx_features_missing(c);
     x = find(c, 0x80000008, 0);
     c->maxphyaddr = x ? (u8)x->eax : MAXPHYADDR_DEFAULT;
     if (c->maxphyaddr < 32 || c->maxphyaddr > 52)

@@ -14,7 +14,9 @@ enum cpuid_how {
 /* Which models and vendors have a feature; none of the vendor bits: both. */
 #define CPUID_INTEL BIT(0)
 #define CPUID_AMD   BIT(1)
-#define CPUID_SPR   BIT(2) /* Sapphire Rapids has it */
+#define CPUID_SPR   BIT(2) /* Sapphire Rapids has it, and so have the later ones */
+#define CPUID_GNR   BIT(3) /* Granite Rapids has it, and Diamond Rapids */
+#define CPUID_DMR   BIT(4) /* Diamond Rapids has it */
 
 struct cpuid_feature {
     u32 leaf;
@@ -28,8 +30,14 @@ struct cpuid_feature {
 /* Every bit that can ever be offered: one without a row is never set. Ends with name == NULL. */
 extern const struct cpuid_feature cpuid_features[];
 
-/* The row called (name), or NULL. */
+/* The row called (name), where '-' is as good as '_'; or NULL. */
 const struct cpuid_feature *cpuid_feature(const char *name);
+
+/*
+ * CPUID.1EH.1:EAX of a CPU with the features (own) that are enumerated there alone. Its low bits repeat AMX-INT8,
+ * BF16, COMPLEX and FP16 of leaf 7, whose words follow. Without (own) there is no such leaf: 0.
+ */
+u32 cpuid_tmul_word(u32 own, u32 edx7_0, u32 eax7_1, u32 edx7_1);
 
 /* Can this engine on this host give a guest feature (f)? */
 bool cpuid_feature_supported(const struct cpuid_feature *f);

@@ -3,8 +3,6 @@
 
 #include "cpu/sys/cpuid.h"
 
-#include <string.h>
-
 #define AVX    (XCR0_SSE | XCR0_AVX)
 #define AVX512 (AVX | XCR0_AVX512)
 #define AMX    XCR0_AMX
@@ -16,7 +14,9 @@
 #define L7C  7, 0, CPUID_ECX
 #define L7D  7, 0, CPUID_EDX
 #define L71A 7, 1, CPUID_EAX
+#define L71D 7, 1, CPUID_EDX
 #define LDA  0xd, 1, CPUID_EAX
+#define TMUL 0x1e, 1, CPUID_EAX
 #define E1C  0x80000001, 0, CPUID_ECX
 #define E1D  0x80000001, 0, CPUID_EDX
 #define E7D  0x80000007, 0, CPUID_EDX
@@ -27,6 +27,8 @@
 #define HOST  CPUID_HOST
 #define SOFT  CPUID_SOFT
 #define SPR   CPUID_SPR
+#define GNR   CPUID_GNR
+#define DMR   CPUID_DMR
 #define INTEL CPUID_INTEL
 #define AMD   CPUID_AMD
 
@@ -34,7 +36,9 @@
  * Left out on purpose: MONITOR/MWAIT (a spinning guest would burn a host core), PKU, CET and
  * XSS components (no state for them), LA57, VMX and SVM, performance counters, TSX, PT, SGX,
  * ENQCMD, UINTR, WAITPKG, MPX; MISALIGNSSE, whose MXCSR bit guests do not have; FMA4, XOP, TBM,
- * 3DNow!; and what the decoder does not know (AVX-IFMA, AVX-VNNI-INT8, AMX-FP16 …).
+ * 3DNow!; and what the decoder does not know (AVX-IFMA, AVX-VNNI-INT8 …).
+ *
+ * AMX-TF32 is in no model: Intel took it back before there was a CPU with it.
  */
 const struct cpuid_feature cpuid_features[] = {
     {L1C, 0, HOST, SPR, 0, "pni"},
@@ -126,6 +130,13 @@ const struct cpuid_feature cpuid_features[] = {
     {L71A, 10, SOFT, SPR, 0, "fzrm"},
     {L71A, 11, SOFT, SPR, 0, "fsrs"},
     {L71A, 12, SOFT, SPR, 0, "fsrc"},
+    {L71A, 21, SOFT, GNR, AMX, "amx_fp16"},
+    {L71D, 8, SOFT, DMR, AMX, "amx_complex"},
+
+    {TMUL, 4, SOFT, DMR, AMX, "amx_fp8"},
+    {TMUL, 6, SOFT, 0, AMX, "amx_tf32"},
+    {TMUL, 7, SOFT, DMR, AMX | AVX512, "amx_avx512"},
+    {TMUL, 8, SOFT, DMR, AMX, "amx_movrs"},
 
     {LDA, 0, SOFT, SPR, 0, "xsaveopt"},
     {LDA, 1, SOFT, SPR, 0, "xsavec"},
@@ -162,11 +173,29 @@ const struct cpuid_feature cpuid_features[] = {
     {0},
 };
 
+/* Are the names equal, where '-' is as good as '_'? */
+static bool same_name(const char *a, const char *b)
+{
+    while (*a && (*a == *b || (*a == '_' && *b == '-'))) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
 const struct cpuid_feature *cpuid_feature(const char *name)
 {
     for (const struct cpuid_feature *f = cpuid_features; f->name; f++) {
-        if (!strcmp(f->name, name))
+        if (same_name(f->name, name))
             return f;
     }
     return NULL;
+}
+
+u32 cpuid_tmul_word(u32 own, u32 edx7_0, u32 eax7_1, u32 edx7_1)
+{
+    if (!own)
+        return 0;
+    return own | (edx7_0 >> 25 & 1) | (edx7_0 >> 22 & 1) << 1 | (edx7_1 >> 8 & 1) << 2 |
+           (eax7_1 >> 21 & 1) << 3;
 }

@@ -21,7 +21,7 @@ struct identity {
     u32 signature; /* CPUID.1:EAX */
     u32 physical_bits;
     bool amd;
-    u8 only;    /* CPUID_*: rows need all of these */
+    u8 only;    /* CPUID_*: rows need one of these, if there are any */
     u8 without; /* rows of another vendor stay out */
 };
 
@@ -52,7 +52,7 @@ static u32 word(const struct identity *id, u32 leaf, u8 index, enum cpuid_reg re
     for (const struct cpuid_feature *f = cpuid_features; f->name; f++) {
         if (f->leaf != leaf || f->index != index || f->reg != reg)
             continue;
-        if ((f->models & id->only) == id->only && !(f->models & id->without) &&
+        if ((!id->only || f->models & id->only) && !(f->models & id->without) &&
             cpuid_feature_supported(f))
             val |= BIT(f->bit);
     }
@@ -86,7 +86,7 @@ static void add_basic(struct table *t, const struct identity *id)
     add(t, 6, BIT(2), 0, 0, 0); /* ARAT: the APIC timer never stops */
     add_index(t, 7, 0, 1, word(id, 7, 0, CPUID_EBX), word(id, 7, 0, CPUID_ECX),
               word(id, 7, 0, CPUID_EDX));
-    add_index(t, 7, 1, word(id, 7, 1, CPUID_EAX), 0, 0, 0);
+    add_index(t, 7, 1, word(id, 7, 1, CPUID_EAX), 0, 0, word(id, 7, 1, CPUID_EDX));
     add(t, 0xa, 0, 0, 0, 0);
     add_index(t, 0xb, 0, 0, 1, 0x100, 0); /* one thread a core, one core: the VMM knows better */
     add_index(t, 0xb, 1, 0, 1, 0x201, 0);
@@ -108,12 +108,17 @@ static void add_xstate(struct table *t, const struct identity *id)
 }
 
 /* Palette 1 and the TMUL unit: SDM 2A CPUID leaves 1DH, 1EH. */
-static void add_amx(struct table *t)
+static void add_amx(struct table *t, const struct identity *id)
 {
+    u32 tmul = cpuid_tmul_word(word(id, 0x1e, 1, CPUID_EAX), word(id, 7, 0, CPUID_EDX),
+                               word(id, 7, 1, CPUID_EAX), word(id, 7, 1, CPUID_EDX));
+
     add_index(t, 0x14, 0, 0, 0, 0, 0);
     add_index(t, 0x1d, 0, 1, 0, 0, 0);
     add_index(t, 0x1d, 1, 8192 | 1024 << 16, 64 | 8 << 16, 16, 0);
-    add_index(t, 0x1e, 0, 0, 16 | 64 << 8, 0, 0);
+    add_index(t, 0x1e, 0, tmul ? 1 : 0, 16 | 64 << 8, 0, 0);
+    if (tmul)
+        add_index(t, 0x1e, 1, tmul, 0, 0, 0);
 }
 
 static void add_extended(struct table *t, const struct identity *id)
@@ -152,7 +157,7 @@ static int build(const struct identity *id, struct cpu_cpuid_entry *e, unsigned 
 
     add_basic(&t, id);
     add_xstate(&t, id);
-    add_amx(&t);
+    add_amx(&t, id);
     add_extended(&t, id);
     return t.n <= max ? (int)t.n : -E2BIG;
 }
@@ -188,22 +193,37 @@ int cpu_cpuid_supported(struct cpu_cpuid_entry *e, unsigned max)
     return build(&id, e, max);
 }
 
+#define XEON(model, eax, generations)                                                              \
+    {                                                                                              \
+        .vendor = {'G', 'e', 'n', 'u', 'i', 'n', 'e', 'I', 'n', 't', 'e', 'l'},                    \
+        .brand = "Intel Xeon Processor (" model ")", .signature = (eax), .physical_bits = 46,      \
+        .only = (generations), .without = CPUID_AMD                                                \
+    }
+
+static const struct {
+    const char *name;
+    struct identity id;
+} models[] = {
+    /* family 6, model 143, stepping 8 */
+    {"sapphirerapids", XEON("SapphireRapids", 0x000806f8, CPUID_SPR)},
+    /* family 6, model 173 */
+    {"graniterapids", XEON("GraniteRapids", 0x000a06d0, CPUID_SPR | CPUID_GNR)},
+    /* family 19, model 1 */
+    {"diamondrapids", XEON("DiamondRapids", 0x00400f10, CPUID_SPR | CPUID_GNR | CPUID_DMR)},
+};
+
 int cpu_cpuid_model(const char *model, struct cpu_cpuid_entry *e, unsigned max)
 {
-    struct identity id = {
-        .vendor = {'G', 'e', 'n', 'u', 'i', 'n', 'e', 'I', 'n', 't', 'e', 'l'},
-        .brand = "Intel Xeon Processor (SapphireRapids)",
-        .signature = 0x000806f8, /* family 6, model 143, stepping 8 */
-        .physical_bits = 46,
-        .only = CPUID_SPR,
-        .without = CPUID_AMD,
-    };
+    struct identity id;
 
     if (!strcmp(model, "host")) {
         identity_host(&id);
         id.without = id.amd ? CPUID_INTEL : CPUID_AMD;
-    } else if (strcmp(model, "sapphirerapids")) {
-        return -ENOENT;
+        return build(&id, e, max);
     }
-    return build(&id, e, max);
+    for (unsigned i = 0; i < ARRAY_SIZE(models); i++) {
+        if (!strcmp(model, models[i].name))
+            return build(&models[i].id, e, max);
+    }
+    return -ENOENT;
 }
