@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/engine.h"
 #include "cli/kernels.h"
+#include "cpu/amx/kernel.h"
 #include "cpu/sys/cpuid.h"
 
 #include <errno.h>
@@ -66,6 +67,8 @@ int cmd_probe(int argc, char **argv)
     if (argc > 1)
         return cli_error("probe takes no arguments, but there is '%s'", argv[1]);
     print_host();
+    printf("%-14s %s (UVIRT_AMX takes " AMX_KERNELS_NAMES ")\n", "AMX kernels",
+           amx_kernels()->name);
     print_engine(&kvm_backend_linux, "engine kvm");
     print_engine(&kvm_backend_soft, "engine soft");
     printf("%-14s %s\n", "engine auto", engine_find("auto")->name);

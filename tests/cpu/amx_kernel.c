@@ -7,17 +7,19 @@
 #include "rand.h"
 #include "tap.h"
 
+#include <errno.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 struct tiles {
     _Alignas(64) amx_tile_t c, a, b;
 };
 
 /* The later ones are in amx_exact.c, with these. */
-static const char *const dp_name[] = {"TDPBSSD", "TDPBSUD", "TDPBUSD", "TDPBUUD",
-                                                  "TDPBF16PS"};
+static const char *const dp_name[] = {"TDPBSSD", "TDPBSUD", "TDPBUSD", "TDPBUUD", "TDPBF16PS"};
 static const struct amx_kernels *const all[] = {&amx_kernels_scalar, &amx_kernels_avx2,
-                                                &amx_kernels_vnni};
+                                                &amx_kernels_vnni, &amx_kernels_amx};
 
 static bool is_nan(u32 v)
 {
@@ -295,6 +297,50 @@ static void speed(const struct amx_kernels *k, unsigned op)
            2.0 * 16 * 16 * (op == AMX_DPBF16PS ? 32 : 64) / best);
 }
 
+/* UVIRT_AMX and what it falls back to. Children, because the choice is made once in a process. */
+static const char *chosen_with(const char *name)
+{
+    static char out[16];
+    ssize_t n = 0;
+    int fd[2];
+    pid_t pid;
+
+    fflush(stdout);
+    if (pipe(fd) || (pid = fork()) < 0)
+        return "no child";
+    if (pid == 0) {
+        setenv("UVIRT_AMX", name, 1);
+        _exit(write(fd[1], amx_kernels()->name, strlen(amx_kernels()->name)) < 0);
+    }
+    waitpid(pid, NULL, 0);
+    n = read(fd[0], out, sizeof(out) - 1);
+    close(fd[0]);
+    close(fd[1]);
+    out[n > 0 ? n : 0] = 0;
+    return out;
+}
+
+static void choice(void)
+{
+    const struct amx_kernels *best = NULL, *k = NULL;
+
+    ok(amx_kernels_named(NULL, &best) == 0 && amx_kernels_usable(best),
+       "the best kernels here (%s) can run here", best ? best->name : "none");
+    ok(amx_kernels_named("", &k) == 0 && k == best, "an empty name stands for them");
+    ok(amx_kernels_named("avx3", &k) == -ENOENT && k == best, "an unknown name is refused");
+    ok(!strcmp(chosen_with("avx3"), best->name), "and falls back to the best");
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        bool usable = amx_kernels_usable(all[i]);
+        int rc = amx_kernels_named(all[i]->name, &k);
+
+        ok(strstr(AMX_KERNELS_NAMES, all[i]->name) && rc == (usable ? 0 : -ENOTSUP) &&
+               (!usable || k == all[i]),
+           "%s is known, and %s here", all[i]->name, usable ? "runs" : "does not run");
+        ok(!strcmp(chosen_with(all[i]->name), usable ? all[i]->name : best->name),
+           "UVIRT_AMX=%s takes %s", all[i]->name, usable ? "it" : "the best");
+    }
+}
+
 int main(int argc, char **argv)
 {
     scalar_is_right();
@@ -314,7 +360,6 @@ int main(int argc, char **argv)
                 speed(all[i], op);
         }
     }
-    ok(amx_kernels_usable(amx_kernels()), "the kernels chosen (%s) can run here",
-       amx_kernels()->name);
+    choice();
     return tap_done();
 }

@@ -18,6 +18,18 @@ run run --cpu sapphirerapids -- "$work/amx_user" </dev/null
 point "sapphirerapids" passes
 UVIRT_AMX=scalar run run -- "$work/amx_user" </dev/null
 point "scalar kernels" passes
+UVIRT_AMX=avx3 run run -- true </dev/null
+point "UVIRT_AMX names no kernels" complains 125 'UVIRT_AMX=avx3: .*accepted: .*vnni'
+if ! grep -qw -m1 amx_tile /proc/cpuinfo; then
+    UVIRT_AMX=amx run run -- true </dev/null
+    point "UVIRT_AMX=amx on a host without AMX" complains 125 'UVIRT_AMX=amx: .*accepted here: scalar'
+fi
+# The guest is a host with AMX for the kernels that use it.
+if [ -x "${UVIRT_BUILD:-$top/build/meson}/tests/cpu/amx_kernel" ]; then
+    run run -- "${UVIRT_BUILD:-$top/build/meson}/tests/cpu/amx_kernel" </dev/null
+    point "kernels on a host's AMX equal the others" passes
+    point "and are what such a host chooses" out '^ok [0-9]+ - the best kernels here \(amx\) can run here$'
+fi
 run run --cpu host,-amx_tile -- "$work/amx_user" </dev/null
 point "without AMX the first instruction is illegal" out '^not ok 1 - '
 plan

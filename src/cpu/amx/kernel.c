@@ -3,15 +3,17 @@
 
 #include "cpu/amx/kernel.h"
 
+#include "cpu/cpu.h"
 #include "cpu/sys/cpuid.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Best first. */
-static const struct amx_kernels *const all[] = {&amx_kernels_vnni, &amx_kernels_avx2,
-                                                &amx_kernels_scalar};
+static const struct amx_kernels *const all[] = {&amx_kernels_amx, &amx_kernels_vnni,
+                                                &amx_kernels_avx2, &amx_kernels_scalar};
 
 static const struct amx_kernels *chosen;
 static amx_dp_fn *chosen_dp[AMX_DP_COUNT]; /* written once, with (chosen) */
@@ -19,12 +21,31 @@ static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
 
 bool amx_kernels_usable(const struct amx_kernels *k)
 {
+    if (k == &amx_kernels_amx)
+        return cpuid_host_has("amx_tile") && cpuid_host_has("amx_int8") &&
+               cpuid_host_has("amx_bf16") && (cpuid_host_xcr0() & XCR0_AMX) == XCR0_AMX &&
+               amx_host_request() == 0;
     if (k == &amx_kernels_vnni)
         return cpuid_host_has("avx512f") && cpuid_host_has("avx512bw") &&
                cpuid_host_has("avx512_vnni");
     if (k == &amx_kernels_avx2)
         return cpuid_host_has("avx2") && cpuid_host_has("fma");
     return k == &amx_kernels_scalar;
+}
+
+int amx_kernels_named(const char *name, const struct amx_kernels **ret)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        if (name && *name && strcmp(name, all[i]->name))
+            continue;
+        if (amx_kernels_usable(all[i])) {
+            *ret = all[i];
+            return 0;
+        }
+        if (name && *name)
+            return -ENOTSUP;
+    }
+    return -ENOENT;
 }
 
 /* Kernels that (chosen) lacks come from the best of those that are listed after it. */
@@ -45,16 +66,8 @@ static void choose_each(void)
 
 static void choose(void)
 {
-    const char *name = getenv("UVIRT_AMX");
-
-    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
-        if (!amx_kernels_usable(all[i]))
-            continue;
-        if (!chosen)
-            chosen = all[i];
-        if (name && !strcmp(name, all[i]->name))
-            chosen = all[i];
-    }
+    if (amx_kernels_named(getenv("UVIRT_AMX"), &chosen))
+        amx_kernels_named(NULL, &chosen);
     choose_each();
 }
 

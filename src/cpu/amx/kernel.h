@@ -34,7 +34,7 @@ enum amx_dp {
 };
 
 struct amx_kernels {
-    const char *name; /* "scalar", "avx2", "vnni" */
+    const char *name;            /* as UVIRT_AMX has it */
     amx_dp_fn *dp[AMX_DP_COUNT]; /* NULL: none that is faster than the next best kernels' */
 };
 
@@ -42,13 +42,27 @@ extern const struct amx_kernels
     amx_kernels_scalar; /* the reference: SDM pseudocode, soft floating point */
 extern const struct amx_kernels amx_kernels_avx2; /* needs AVX2 and FMA */
 extern const struct amx_kernels amx_kernels_vnni; /* needs AVX-512 F, BW and VNNI */
+extern const struct amx_kernels
+    amx_kernels_amx; /* needs AMX-TILE, INT8 and BF16, and the host system's permission */
 
-/* True if this host can run (k). */
+/* True if this host can run (k). For amx_kernels_amx this asks the host's system for permission. */
 bool amx_kernels_usable(const struct amx_kernels *k);
 
+/* Ask the host's system to let this process use tiles. 0, or -1: it will not. host.c. */
+int amx_host_request(void);
+
+/* Names that UVIRT_AMX takes, for messages. */
+#define AMX_KERNELS_NAMES "scalar, avx2, vnni, amx"
+
 /*
- * The best that this host can run, or what UVIRT_AMX=scalar|avx2|vnni names if the host
- * can run that. Chosen at the first call. Any thread.
+ * The kernels named (name), or this host's best where it is NULL or empty. 0, -ENOENT when no
+ * kernels are named so, -ENOTSUP when this host cannot run them.
+ */
+int amx_kernels_named(const char *name, const struct amx_kernels **ret);
+
+/*
+ * The kernels that UVIRT_AMX names, or the best where it names none that this host can run.
+ * Chosen at the first call. Any thread.
  */
 const struct amx_kernels *amx_kernels(void);
 
