@@ -93,10 +93,9 @@ static ALWAYS_INLINE void *insn_peek(struct cpu *c, const struct insn *in, unsig
                                      bool write)
 {
     u64 lin = insn_lin64(c, in);
-    struct tlb_entry *e = tlb_slot(c->tlb, lin);
+    struct tlb_entry *e = tlb_slot(c->tlb, lin, write);
 
-    if (likely(!(in->flags & INSN_LEGACY) &&
-               (lin ^ (write ? e->tag_w : e->tag_r)) <= PAGE_SIZE - size))
+    if (likely(!(in->flags & INSN_LEGACY) && (lin ^ e->tag) <= PAGE_SIZE - size))
         return (void *)(lin + e->delta);
     return NULL;
 }
@@ -108,10 +107,10 @@ static ALWAYS_INLINE void *insn_peek(struct cpu *c, const struct insn *in, unsig
 #define MEMORY_ACCESS(bits)                                                                        \
     static ALWAYS_INLINE int lin_ld##bits(struct cpu *c, u64 lin, u##bits *val, unsigned acc)      \
     {                                                                                              \
-        struct tlb_entry *e = tlb_slot(c->tlb, lin);                                               \
+        struct tlb_entry *e = tlb_slot(c->tlb, lin, false);                                        \
         u##bits slow = 0;                                                                          \
         int rc;                                                                                    \
-        if (likely((lin ^ e->tag_r) <= PAGE_SIZE - bits / 8)) {                                    \
+        if (likely((lin ^ e->tag) <= PAGE_SIZE - bits / 8)) {                                    \
             *val = host_ld##bits((void *)(lin + e->delta));                                        \
             return OP_NEXT;                                                                        \
         }                                                                                          \
@@ -121,9 +120,9 @@ static ALWAYS_INLINE void *insn_peek(struct cpu *c, const struct insn *in, unsig
     }                                                                                              \
     static ALWAYS_INLINE int lin_st##bits(struct cpu *c, u64 lin, u##bits val, unsigned acc)       \
     {                                                                                              \
-        struct tlb_entry *e = tlb_slot(c->tlb, lin);                                               \
+        struct tlb_entry *e = tlb_slot(c->tlb, lin, true);                                         \
         u##bits slow;                                                                              \
-        if (likely((lin ^ e->tag_w) <= PAGE_SIZE - bits / 8)) {                                    \
+        if (likely((lin ^ e->tag) <= PAGE_SIZE - bits / 8)) {                                    \
             host_st##bits((void *)(lin + e->delta), val);                                          \
             return OP_NEXT;                                                                        \
         }                                                                                          \

@@ -10,6 +10,8 @@
 /* What one translation can take at most, with a wide margin: BLOCK_INSNS times some 200 bytes in either half. */
 #define ROOM (BLOCK_INSNS * 512u)
 
+#define CHUNK (256u << 10) /* made present at once: far cheaper than page by page */
+
 int jit_code_create(struct jit *j)
 {
     void *rw = MAP_FAILED, *rx = MAP_FAILED, *meta;
@@ -17,7 +19,7 @@ int jit_code_create(struct jit *j)
 
     if (fd < 0)
         return -ENOMEM;
-    if (ftruncate(fd, JIT_CODE_SIZE) == 0) {
+    if (!ftruncate(fd, JIT_CODE_SIZE)) {
         rw = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         rx = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     }
@@ -30,6 +32,7 @@ int jit_code_create(struct jit *j)
         jit_code_free(j);
         return -ENOMEM;
     }
+    j->cold_present = JIT_CODE_SIZE / 2;
     j->cold = (struct asm_buf){.rw = j->hot.rw, .at = JIT_CODE_SIZE / 2};
     return 0;
 }
@@ -44,8 +47,20 @@ void jit_code_free(struct jit *j)
         munmap(j->meta, JIT_META_SIZE);
 }
 
-bool jit_has_room(const struct jit *j)
+/* Make code memory up to (at) and some more present, from (*present) on. */
+static void populate(struct jit *j, u32 at, u32 *present)
 {
+    if (at + ROOM <= *present)
+        return;
+    madvise(j->hot.rw + *present, CHUNK, MADV_POPULATE_WRITE);
+    madvise((void *)(j->rx + *present), CHUNK, MADV_POPULATE_READ);
+    *present += CHUNK;
+}
+
+bool jit_has_room(struct jit *j)
+{
+    populate(j, j->hot.at, &j->hot_present);
+    populate(j, j->cold.at, &j->cold_present);
     return j->hot.at + ROOM <= JIT_CODE_SIZE / 2 && j->cold.at + ROOM <= JIT_CODE_SIZE &&
            j->meta_used + ROOM <= JIT_META_SIZE;
 }

@@ -68,7 +68,7 @@ struct jit {
     struct asm_buf hot, cold;
     const u8 *rx;
     struct jit_glue glue;
-    u32 hot_start;
+    u32 hot_start, hot_present, cold_present;
     u8 *meta;
     size_t meta_used;
     struct jit_page *page[JIT_PAGES];
@@ -89,7 +89,7 @@ void *jit_meta_take(struct jit *j, size_t size);
 void jit_meta_trim(struct jit *j, const void *end);
 
 /* Is there room for one more translation? */
-bool jit_has_room(const struct jit *j);
+bool jit_has_room(struct jit *j);
 
 /* Translate (b), whose code is current, into (page). NULL: no room. translate.c. */
 struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *page);

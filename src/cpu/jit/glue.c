@@ -173,14 +173,17 @@ static int op_stack(struct cpu *c, const struct insn *in)
 {
     int rc = in->op(c, in);
     struct tlb *t = c->tlb;
-    const struct tlb_entry *e = tlb_slot(t, c->r[REG_RSP]);
     u64 page = c->r[REG_RSP] & PAGE_MASK;
+    const struct tlb_entry *r = tlb_slot(t, page, false), *w = tlb_slot(t, page, true);
 
-    if (rc < 0 || e->tag_r != page)
+    if (rc < 0 || (r->tag != page && w->tag != page))
         return rc;
-    t->stack = (struct tlb_window){.base = page, .limit_r = TLB_WINDOW_LIMIT, .delta = e->delta};
-    if (e->tag_w == page)
-        t->stack.limit_w = TLB_WINDOW_LIMIT;
+    t->stack = (struct tlb_window){
+        .base = page,
+        .limit_r = r->tag == page ? TLB_WINDOW_LIMIT : 0,
+        .limit_w = w->tag == page ? TLB_WINDOW_LIMIT : 0,
+        .delta = r->tag == page ? r->delta : w->delta,
+    };
     return rc;
 }
 

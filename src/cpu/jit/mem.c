@@ -16,9 +16,11 @@
 
 #include <Zydis/DecoderTypes.h>
 
-#define ENTRY(field) ((u32)offsetof(struct tlb_entry, field))
+/* Offset of a field of the first entry in the table for loads or stores, from the view. */
+#define ENTRY(field, write)                                                                        \
+    ((u32)((write ? offsetof(struct tlb, w) : offsetof(struct tlb, r)) + offsetof(struct tlb_entry, field)))
 #define STACK(field) ((u32)(offsetof(struct tlb, stack) + offsetof(struct tlb_window, field)))
-_Static_assert(sizeof(struct tlb_entry) == 32 && offsetof(struct tlb, e) == 0, "index arithmetic below");
+_Static_assert(sizeof(struct tlb_entry) == 32, "index arithmetic below");
 #define INDEX_SHIFT (PAGE_SHIFT - 5)
 #define INDEX_MASK ((TLB_SIZE - 1) << 5)
 
@@ -147,9 +149,9 @@ void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, s
     ASM(a, 0x41, 0x81, 0xe0 | (HOST_T1 & 7));                            /* and t1d */
     asm_u32(a, INDEX_MASK);
     check_alignment(x, align);
-    asm_gs_base(a, 0x33, HOST_T0, HOST_T1, x->view + (write ? ENTRY(tag_w) : ENTRY(tag_r)));
+    asm_gs_base(a, 0x33, HOST_T0, HOST_T1, x->view + ENTRY(tag, write));
     if (simple) {
-        asm_gs_base(a, 0x8b, HOST_T1, HOST_T1, x->view + ENTRY(delta));
+        asm_gs_base(a, 0x8b, HOST_T1, HOST_T1, x->view + ENTRY(delta, write));
         compare_t0(a, (u32)PAGE_SIZE - size);
         xlat_slow_from(x, asm_jcc(a, ASM_A));
         *m = (struct xlat_mem){.base = in->base == REG_RSP ? HOST_SP : in->base, .index = HOST_T1,
@@ -158,6 +160,6 @@ void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, s
     }
     compare_t0(a, (u32)PAGE_SIZE - size);
     xlat_slow_from(x, asm_jcc(a, ASM_A));
-    asm_gs_base(a, 0x03, HOST_T0, HOST_T1, x->view + ENTRY(host));
+    asm_gs_base(a, 0x03, HOST_T0, HOST_T1, x->view + ENTRY(host, write));
     *m = (struct xlat_mem){.base = HOST_T0, .index = REG_ZERO, .spare = HOST_T1};
 }

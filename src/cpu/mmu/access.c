@@ -60,19 +60,16 @@ static bool view_writes(const struct cpu *c, const struct walk *w, bool user)
     return w->dirty && (w->writable || (!user && !(c->cr0 & CR0_WP)));
 }
 
-static void fill_entry(struct cpu *c, struct tlb *t, u64 lin, const struct walk *w,
-                       struct mem_slot *slot, bool fast_write)
+static void fill_entry(struct tlb *t, u64 lin, bool write, const struct walk *w, struct mem_slot *slot)
 {
-    unsigned i = (lin >> PAGE_SHIFT) & (TLB_SIZE - 1);
-    struct tlb_entry *e = &t->e[i];
+    struct tlb_entry *e = tlb_slot(t, lin, write);
     gpa_t page = w->gpa & PAGE_MASK;
 
     t->used = true;
-    e->tag_r = lin & PAGE_MASK;
-    e->tag_w = fast_write ? e->tag_r : tlb_invalid(i);
+    e->tag = lin & PAGE_MASK;
     e->host = (u64)(uintptr_t)mem_slot_hva(slot, page);
-    e->delta = e->host - e->tag_r;
-    t->gpa[i] = page | (w->global ? TLB_GLOBAL : 0) | size_flags(w->page_size);
+    e->delta = e->host - e->tag;
+    e->gpa = page | (w->global ? TLB_GLOBAL : 0) | size_flags(w->page_size);
 }
 
 #define DR7_ENABLED 0xffull
@@ -109,17 +106,17 @@ static void watch(struct cpu *c, u64 lin, unsigned len, bool write)
 static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct place *pl)
 {
     struct tlb *t = view_of(c, acc);
-    struct tlb_entry *e = tlb_slot(t, lin);
     bool write = acc & MMU_WRITE;
+    struct tlb_entry *e = tlb_slot(t, lin, write);
     struct walk w;
     int rc;
 
     pl->len = len;
     if (unlikely(breakpoints_armed(c)) && !(acc & MMU_SYSTEM))
         watch(c, lin, len, write);
-    if ((lin ^ (write ? e->tag_w : e->tag_r)) <= PAGE_SIZE - len) {
+    if ((lin ^ e->tag) <= PAGE_SIZE - len) {
         pl->host = (u8 *)(lin + e->delta);
-        pl->gpa = (t->gpa[e - t->e] & PAGE_MASK) | (lin & ~PAGE_MASK);
+        pl->gpa = (e->gpa & PAGE_MASK) | (lin & ~PAGE_MASK);
         pl->slot = NULL;
         pl->fast = true;
         return OP_NEXT;
@@ -138,10 +135,13 @@ static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct pl
         return OP_NEXT;
     mem_populate(pl->slot, w.gpa);
     pl->host = mem_slot_hva(pl->slot, w.gpa);
-    if (view_writes(c, &w, c->cpl == 3 && !(acc & MMU_SYSTEM)))
+    if (write && view_writes(c, &w, c->cpl == 3 && !(acc & MMU_SYSTEM)))
         pl->fast = write_may_be_fast(c, pl->slot, w.gpa);
-    if (likely(!breakpoints_armed(c)) && t != c->tlbs[TLB_USER_AC])
-        fill_entry(c, t, lin, &w, pl->slot, pl->fast);
+    if (likely(!breakpoints_armed(c)) && t != c->tlbs[TLB_USER_AC]) {
+        fill_entry(t, lin, false, &w, pl->slot);
+        if (pl->fast)
+            fill_entry(t, lin, true, &w, pl->slot);
+    }
     return OP_NEXT;
 }
 

@@ -46,9 +46,9 @@ u32 mmu_mark_code(struct cpu *c, struct mem_slot *slot, gpa_t gpa, unsigned len)
  */
 static inline void *mmu_peek(struct cpu *c, u64 lin, unsigned len, bool write)
 {
-    struct tlb_entry *e = tlb_slot(c->tlb, lin);
+    struct tlb_entry *e = tlb_slot(c->tlb, lin, write);
 
-    if ((lin ^ (write ? e->tag_w : e->tag_r)) <= PAGE_SIZE - len)
+    if ((lin ^ e->tag) <= PAGE_SIZE - len)
         return (void *)(lin + e->delta);
     return NULL;
 }
@@ -58,8 +58,8 @@ static inline unsigned insn_acc(const struct insn *in) { return in->flags & INSN
 #define MMU_ACCESSORS(bits)                                                                        \
     static inline int mmu_ld##bits(struct cpu *c, u64 lin, u##bits *val, unsigned acc)             \
     {                                                                                              \
-        struct tlb_entry *e = tlb_slot(c->tlb, lin);                                               \
-        if (likely((lin ^ e->tag_r) <= PAGE_SIZE - bits / 8)) {                                    \
+        struct tlb_entry *e = tlb_slot(c->tlb, lin, false);                                        \
+        if (likely((lin ^ e->tag) <= PAGE_SIZE - bits / 8)) {                                    \
             memcpy(val, (void *)(lin + e->delta), bits / 8);                                       \
             return OP_NEXT;                                                                        \
         }                                                                                          \
@@ -67,8 +67,8 @@ static inline unsigned insn_acc(const struct insn *in) { return in->flags & INSN
     }                                                                                              \
     static inline int mmu_st##bits(struct cpu *c, u64 lin, u##bits val, unsigned acc)              \
     {                                                                                              \
-        struct tlb_entry *e = tlb_slot(c->tlb, lin);                                               \
-        if (likely((lin ^ e->tag_w) <= PAGE_SIZE - bits / 8)) {                                    \
+        struct tlb_entry *e = tlb_slot(c->tlb, lin, true);                                         \
+        if (likely((lin ^ e->tag) <= PAGE_SIZE - bits / 8)) {                                    \
             memcpy((void *)(lin + e->delta), &val, bits / 8);                                      \
             return OP_NEXT;                                                                        \
         }                                                                                          \
@@ -104,9 +104,9 @@ int mmu_rmw_commit(struct cpu *c, struct mmu_rmw *m);
 static inline int mmu_rmw_begin(struct cpu *c, struct mmu_rmw *m, u64 lin, unsigned size, bool lock,
                                 unsigned acc)
 {
-    struct tlb_entry *e = tlb_slot(c->tlb, lin);
+    struct tlb_entry *e = tlb_slot(c->tlb, lin, true);
 
-    if (likely((lin ^ e->tag_w) <= PAGE_SIZE - size)) {
+    if (likely((lin ^ e->tag) <= PAGE_SIZE - size)) {
         m->p = (void *)(lin + e->delta);
         m->bounced = false;
         return OP_NEXT;

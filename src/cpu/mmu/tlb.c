@@ -3,10 +3,9 @@
 
 #include "cpu/mmu/tlb.h"
 
-
 static void drop_entry(struct tlb *t, unsigned i)
 {
-    t->e[i].tag_r = t->e[i].tag_w = tlb_invalid(i);
+    t->r[i].tag = t->w[i].tag = tlb_invalid(i);
 }
 
 static void drop_fetch(struct tlb *t, unsigned i)
@@ -74,8 +73,10 @@ void tlb_flush_nonglobal(struct cpu *c)
             continue;
         t->stack.limit_r = t->stack.limit_w = 0;
         for (unsigned i = 0; i < TLB_SIZE; i++) {
-            if (!(t->gpa[i] & TLB_GLOBAL))
-                drop_entry(t, i);
+            if (!(t->r[i].gpa & TLB_GLOBAL))
+                t->r[i].tag = tlb_invalid(i);
+            if (!(t->w[i].gpa & TLB_GLOBAL))
+                t->w[i].tag = tlb_invalid(i);
         }
         for (unsigned i = 0; i < TLB_FETCH_SIZE; i++) {
             if (!(t->f[i].gpa & TLB_GLOBAL))
@@ -102,8 +103,10 @@ void tlb_flush_page(struct cpu *c, u64 lin)
             continue;
         t->stack.limit_r = t->stack.limit_w = 0;
         for (unsigned i = 0; i < TLB_SIZE; i++) {
-            if (same_page(t->e[i].tag_r, t->gpa[i], lin))
-                drop_entry(t, i);
+            if (same_page(t->r[i].tag, t->r[i].gpa, lin))
+                t->r[i].tag = tlb_invalid(i);
+            if (same_page(t->w[i].tag, t->w[i].gpa, lin))
+                t->w[i].tag = tlb_invalid(i);
         }
         for (unsigned i = 0; i < TLB_FETCH_SIZE; i++) {
             if (same_page(t->f[i].tag, t->f[i].gpa, lin))
@@ -118,8 +121,8 @@ void tlb_drop_write(struct cpu *c, gpa_t gpa)
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         c->tlbs[v]->stack.limit_w = 0;
         for (unsigned i = 0; i < TLB_SIZE; i++) {
-            if ((c->tlbs[v]->gpa[i] & PAGE_MASK) == gpa)
-                c->tlbs[v]->e[i].tag_w = tlb_invalid(i);
+            if ((c->tlbs[v]->w[i].gpa & PAGE_MASK) == gpa)
+                c->tlbs[v]->w[i].tag = tlb_invalid(i);
         }
     }
 }
@@ -129,6 +132,6 @@ void tlb_drop_all_writes(struct cpu *c)
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         c->tlbs[v]->stack.limit_w = 0;
         for (unsigned i = 0; i < TLB_SIZE; i++)
-            c->tlbs[v]->e[i].tag_w = tlb_invalid(i);
+            c->tlbs[v]->w[i].tag = tlb_invalid(i);
     }
 }

@@ -5,9 +5,10 @@
 #include "cpu/cpu.h"
 
 /*
- * An entry hits when (lin ^ tag) <= PAGE_SIZE - size: one compare covers the page and
- * the crossing of its end. The host address is lin + delta. tag_w differs from tag_r where
- * stores need the slow path: read-only, not yet dirty, code, dirty log, MMIO.
+ * Loads and stores have tables of their own, so that copying between two places that share a slot does not
+ * make them evict one another. An entry hits when (lin ^ tag) <= PAGE_SIZE - size: one compare covers
+ * the page and the crossing of its end. The host address is lin + delta. A page is not in the table of
+ * stores where those need the slow path: read-only, not yet dirty, code, dirty log, MMIO.
  *
  * Invariant: an invalid tag in slot i is a page that belongs in another slot, so no
  * address can match it (any address would be a candidate otherwise, even non-canonical ones).
@@ -20,9 +21,10 @@ enum tlb_view { TLB_KERNEL, TLB_USER, TLB_KERNEL_AC /* SMAP lifted by AC */,
     TLB_VIEWS };
 
 struct tlb_entry {
-    u64 tag_r, tag_w;
-    u64 delta;          /* host address - linear address */
-    u64 host;           /* host address of the page: what lin ^ tag is added to */
+    u64 tag;
+    u64 delta; /* host address - linear address */
+    u64 host;  /* host address of the page: what lin ^ tag is added to */
+    gpa_t gpa; /* of the page, and TLB_GLOBAL, TLB_2M, TLB_1G */
 };
 
 /*
@@ -60,20 +62,19 @@ struct tlb_fetch {
 };
 
 struct tlb {
-    struct tlb_entry e[TLB_SIZE];
+    struct tlb_entry r[TLB_SIZE], w[TLB_SIZE];
     struct tlb_window stack; /* RSP */
     struct tlb_fetch f[TLB_FETCH_SIZE];
     struct tlb_jump j[TLB_JUMP_SIZE];
-    gpa_t gpa[TLB_SIZE]; /* of e[i]'s page, and TLB_GLOBAL, TLB_2M, TLB_1G */
-    bool used;           /* something was filled since the last flush */
-    bool jumps_used;     /* the same of (j) since the last unlink */
+    bool used;       /* something was filled since the last flush */
+    bool jumps_used; /* the same of (j) since the last unlink */
 };
 
 static inline u64 tlb_invalid(unsigned i) { return (u64)(i ^ 1) << PAGE_SHIFT; }
 
-static inline struct tlb_entry *tlb_slot(struct tlb *t, u64 lin)
+static inline struct tlb_entry *tlb_slot(struct tlb *t, u64 lin, bool write)
 {
-    return &t->e[(lin >> PAGE_SHIFT) & (TLB_SIZE - 1)];
+    return &(write ? t->w : t->r)[(lin >> PAGE_SHIFT) & (TLB_SIZE - 1)];
 }
 
 static inline struct tlb_fetch *tlb_fetch_slot(struct tlb *t, u64 lin)
