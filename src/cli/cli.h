@@ -15,6 +15,7 @@
 struct cli_command {
     const char *name, *usage, *summary;
     int (*run)(int argc, char **argv); /* argv[0] is the subcommand; returns the exit code */
+    bool guest;                        /* guest code runs: UVIRT_AMX must name what can be had */
 };
 
 int cmd_run(int argc, char **argv);
@@ -26,6 +27,9 @@ int cmd_stop(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
 int cmd_cpuid(int argc, char **argv);
 int cmd_version(int argc, char **argv);
+
+/* Does UVIRT_AMX name kernels that this host can run, or nothing? 0, or the exit code after an error was printed. */
+int cli_check_amx(void);
 
 /* Print "uvirt: " and one line to stderr. Returns EXIT_UVIRT_FAILED. */
 __attribute__((format(printf, 1, 2))) int cli_error(const char *fmt, ...);

@@ -7,14 +7,14 @@
 
 static const struct cli_command commands[] = {
     {"run", "uvirt run [OPTIONS] [-- COMMAND ARG...]",
-     "boot a Linux kernel in a VM and run COMMAND there", cmd_run},
+     "boot a Linux kernel in a VM and run COMMAND there", cmd_run, true},
     {"exec", "uvirt exec --kvm -- PROGRAM [ARG...]", "run PROGRAM with a /dev/kvm of uvirt's own",
-     cmd_exec},
+     cmd_exec, true},
     {"snapshot", "uvirt snapshot [--stop] ID FILE", "save a running VM in FILE", cmd_snapshot},
-    {"restore", "uvirt restore [OPTIONS] FILE", "go on with a VM from a snapshot", cmd_restore},
+    {"restore", "uvirt restore [OPTIONS] FILE", "go on with a VM from a snapshot", cmd_restore, true},
     {"ps", "uvirt ps", "the VMs that run", cmd_ps},
     {"stop", "uvirt stop [--timeout SECONDS] ID", "end a running VM", cmd_stop},
-    {"probe", "uvirt probe", "what this host offers: engines, features, AMX", cmd_probe},
+    {"probe", "uvirt probe", "what this host offers: engines, features, AMX", cmd_probe, true},
     {"cpuid", "uvirt cpuid [--engine E] [--cpu MODEL]", "the CPUID table of a guest", cmd_cpuid},
     {"version", "uvirt version", "the version of uvirt", cmd_version},
 };
@@ -40,9 +40,13 @@ int main(int argc, char **argv)
         return help(stdout);
     if (!strcmp(name, "--version"))
         return cmd_version(1, argv);
-    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-        if (!strcmp(name, commands[i].name))
-            return commands[i].run(argc - 1, argv + 1);
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        if (strcmp(name, commands[i].name))
+            continue;
+        if (commands[i].guest && cli_check_amx())
+            return EXIT_UVIRT_FAILED;
+        return commands[i].run(argc - 1, argv + 1);
+    }
     return cli_error("%s: unknown command (accepted: run, exec, snapshot, restore, ps, stop, probe, cpuid, version, help)",
                      name);
 }
