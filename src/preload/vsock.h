@@ -72,13 +72,13 @@ struct vsk_zc {
 
 struct vsk_local {
     u64 cookie;
-    bool stale;             /* a descriptor of it was closed: the first to be reused */
+    bool stale; /* a descriptor of it was closed: the first to be reused */
     u64 buffer_min, buffer_max;
-    u64 timeout, deadline;  /* of connect(), in ns; monotonic */
-    int error;              /* what getsockopt(SO_ERROR) says next */
-    u32 peer_port;          /* VMADDR_PORT_ANY: as the Unix address says */
-    u64 in_files;           /* bytes of records that travel in files, at most */
-    u32 zc_next;            /* number of the next send with MSG_ZEROCOPY */
+    u64 timeout, deadline; /* of connect(), in ns; monotonic */
+    int error;             /* what getsockopt(SO_ERROR) says next */
+    u32 peer_port;         /* VMADDR_PORT_ANY: as the Unix address says */
+    u64 in_files;          /* bytes of records that travel in files, at most */
+    u32 zc_next;           /* number of the next send with MSG_ZEROCOPY */
     unsigned zc_count;
     struct vsk_zc zc[VSK_ZC_RANGES];
 };

@@ -85,7 +85,8 @@ PRELOAD_EXPORT int listen(int fd, int backlog)
 {
     u64 tag;
 
-    return vsk_get(fd, &tag) ? (int)libc_done(vsk_listen(fd, tag, backlog)) : LIBC(listen)(fd, backlog);
+    return vsk_get(fd, &tag) ? (int)libc_done(vsk_listen(fd, tag, backlog))
+                             : LIBC(listen)(fd, backlog);
 }
 
 PRELOAD_EXPORT int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
@@ -116,7 +117,8 @@ PRELOAD_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
     u64 tag;
 
-    return vsk_get(fd, &tag) ? (int)libc_done(vsk_connect(fd, tag, sa, len)) : LIBC(connect)(fd, sa, len);
+    return vsk_get(fd, &tag) ? (int)libc_done(vsk_connect(fd, tag, sa, len))
+                             : LIBC(connect)(fd, sa, len);
 }
 
 PRELOAD_EXPORT int shutdown(int fd, int how)
@@ -275,8 +277,9 @@ PRELOAD_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
 {
     ssize_t rc;
 
-    return send_buffer(fd, buf, n, flags, sa ? len : 0, &rc) ? libc_done(rc)
-                                                             : LIBC(sendto)(fd, buf, n, flags, sa, len);
+    return send_buffer(fd, buf, n, flags, sa ? len : 0, &rc)
+               ? libc_done(rc)
+               : LIBC(sendto)(fd, buf, n, flags, sa, len);
 }
 
 PRELOAD_EXPORT ssize_t write(int fd, const void *buf, size_t n)

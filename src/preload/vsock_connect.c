@@ -47,8 +47,8 @@ int vsk_socket(int type, int protocol)
 /* The socket options that a new socket takes over from (from). */
 static void copy_options(int from, int to)
 {
-    static const int names[] = {SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVLOWAT, SO_LINGER, SO_REUSEADDR,
-                                SO_KEEPALIVE};
+    static const int names[] = {SO_RCVTIMEO, SO_SNDTIMEO,  SO_RCVLOWAT,
+                                SO_LINGER,   SO_REUSEADDR, SO_KEEPALIVE};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         char value[16];
@@ -118,8 +118,8 @@ static int read_ok(int fd, u64 tag)
 {
     char line[VSOCK_UNIX_LINE], *end;
     u32 port;
-    long n = RAW(SYS_recvfrom, fd, line, sizeof(line),
-                 MSG_DONTWAIT | (tag & VSK_SEQ ? 0 : MSG_PEEK));
+    long n =
+        RAW(SYS_recvfrom, fd, line, sizeof(line), MSG_DONTWAIT | (tag & VSK_SEQ ? 0 : MSG_PEEK));
 
     if (n == -EAGAIN || n == -EINTR)
         return -EAGAIN;
@@ -139,7 +139,8 @@ static int wait_readable(int fd, u64 until)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     u64 now = vsk_now(), left = until > now ? until - now : 0;
-    struct timespec t = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
+    struct timespec t = {.tv_sec = (time_t)(left / 1000000000),
+                         .tv_nsec = (long)(left % 1000000000)};
     long rc = RAW(SYS_ppoll, &p, 1, &t, NULL, 0);
 
     return rc == -EINTR ? -EINTR : 0;

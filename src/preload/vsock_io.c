@@ -101,6 +101,19 @@ static ssize_t send_marked(int fd, const struct msghdr *msg, int flags, int mark
     }
 }
 
+/* The queue is empty, so no record is in a file any more. */
+static void all_read(int fd)
+{
+    struct vsk_local *l;
+    vsk_saved saved;
+
+    vsk_lock(&saved);
+    l = vsk_local(fd, false);
+    if (l)
+        l->in_files = 0;
+    vsk_unlock(&saved);
+}
+
 /* Count (len) bytes more in files if they are within the buffer's size. */
 static bool take_room(int fd, u64 size, size_t len)
 {
@@ -172,7 +185,8 @@ static bool queue_is_half_full(int fd, size_t len)
     int queued = 0, size = 0;
     socklen_t n = sizeof(size);
 
-    RAW(SYS_ioctl, fd, SIOCOUTQ, &queued);
+    if (!RAW(SYS_ioctl, fd, SIOCOUTQ, &queued) && !queued)
+        all_read(fd);
     RAW(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &size, &n);
     return (u64)queued + len > (u64)size / 2;
 }
@@ -233,8 +247,7 @@ ssize_t vsk_send(int fd, u64 tag, const struct msghdr *msg, int flags)
     if (n)
         return n;
     if (tag & VSK_SEQ)
-        n = send_record(fd, tag, msg, len,
-                        (flags & (MSG_DONTWAIT | MSG_EOR)) | MSG_NOSIGNAL);
+        n = send_record(fd, tag, msg, len, (flags & (MSG_DONTWAIT | MSG_EOR)) | MSG_NOSIGNAL);
     else
         n = send_one(fd, &m, flags & (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE));
     if (n == -EFAULT)

@@ -20,8 +20,8 @@
 /* A Unix address of ours, read. */
 struct name {
     enum { NAME_NONE, NAME_OTHER, NAME_PATH, NAME_ABSTRACT } kind;
-    u32 cid, port;           /* of the path's last part, <cid>[_<port>], or of who connects */
-    u32 to_cid, to_port;     /* NAME_ABSTRACT of uvirt exec: what was dialled; else ANY */
+    u32 cid, port;       /* of the path's last part, <cid>[_<port>], or of who connects */
+    u32 to_cid, to_port; /* NAME_ABSTRACT of uvirt exec: what was dialled; else ANY */
     bool marks;
 };
 
@@ -65,8 +65,9 @@ static void read_name(const struct sockaddr_un *addr, socklen_t len, struct name
                       : 0;
     const char *p;
 
-    *n = (struct name){
-        .kind = size ? NAME_OTHER : NAME_NONE, .to_cid = VMADDR_CID_ANY, .to_port = VMADDR_PORT_ANY};
+    *n = (struct name){.kind = size ? NAME_OTHER : NAME_NONE,
+                       .to_cid = VMADDR_CID_ANY,
+                       .to_port = VMADDR_PORT_ANY};
     if (!size)
         return;
     if (size > sizeof(addr->sun_path))

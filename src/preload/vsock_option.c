@@ -54,7 +54,8 @@ static int set_timeout(int fd, const void *value, socklen_t len)
     if (len < sizeof(tv))
         return -EINVAL;
     memcpy(&tv, value, sizeof(tv));
-    if (tv.tv_sec < 0 || tv.tv_usec < 0 || tv.tv_usec >= 1000000 || tv.tv_sec > INT64_MAX / 1000000000)
+    if (tv.tv_sec < 0 || tv.tv_usec < 0 || tv.tv_usec >= 1000000 ||
+        tv.tv_sec > INT64_MAX / 1000000000)
         return -ERANGE;
     vsk_lock(&saved);
     l = vsk_local(fd, true);
@@ -156,7 +157,8 @@ static int get_vsock(int fd, u64 tag, int name, void *value, socklen_t *len)
         return give(&max, sizeof(max), value, len);
     case SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD:
     case SO_VM_SOCKETS_CONNECT_TIMEOUT_NEW:
-        tv = (struct timeval){.tv_sec = (time_t)(ns / 1000000000), .tv_usec = (suseconds_t)(ns / 1000 % 1000000)};
+        tv = (struct timeval){.tv_sec = (time_t)(ns / 1000000000),
+                              .tv_usec = (suseconds_t)(ns / 1000 % 1000000)};
         return give(&tv, sizeof(tv), value, len);
     default:
         return -ENOPROTOOPT;

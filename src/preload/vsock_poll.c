@@ -124,7 +124,8 @@ static const struct timespec *left(u64 until, struct timespec *t)
         return NULL;
     now = vsk_now();
     now = until > now ? until - now : 0;
-    *t = (struct timespec){.tv_sec = (time_t)(now / 1000000000), .tv_nsec = (long)(now % 1000000000)};
+    *t = (struct timespec){.tv_sec = (time_t)(now / 1000000000),
+                           .tv_nsec = (long)(now % 1000000000)};
     return t;
 }
 
@@ -148,7 +149,8 @@ static int wait_for_change(const struct wait *w)
         ;
     rc = RAW(SYS_ppoll, w->asked, w->n, &(struct timespec){0}, NULL, 0);
     for (nfds_t i = 0; rc > 0 && i < w->n; i++) {
-        if (w->asked[i].revents && !vsk_poll_fix(w->asked[i].fd, w->fds[i].events, &w->asked[i].revents))
+        if (w->asked[i].revents &&
+            !vsk_poll_fix(w->asked[i].fd, w->fds[i].events, &w->asked[i].revents))
             rc = -1;
     }
     if (rc >= 0) {
@@ -223,7 +225,8 @@ int vsk_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const
     if (timeout && timeout->tv_sec < INT64_MAX / 2000000000)
         w.until = vsk_now() + (u64)timeout->tv_sec * 1000000000ull + (u64)timeout->tv_nsec;
     if (n > ON_STACK) {
-        w.asked = (void *)RAW(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        w.asked = (void *)RAW(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if ((unsigned long)w.asked > -4096ul)
             return -ENOMEM;
     }

@@ -103,7 +103,7 @@ void vsk_note_all(void)
         u16 len;
         u8 type;
         char name[];
-    } __attribute__((packed)) *d;
+    } __attribute__((packed)) * d;
     char buffer[4096];
     long dir = RAW(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC), n;
 

@@ -55,7 +55,8 @@ PRELOAD_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ti
 
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
-    return size / sizeof(*fds) < n ? LIBC(__poll_chk)(fds, n, timeout, size) : poll(fds, n, timeout);
+    return size / sizeof(*fds) < n ? LIBC(__poll_chk)(fds, n, timeout, size)
+                                   : poll(fds, n, timeout);
 }
 
 int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
@@ -100,7 +101,8 @@ static int fill(const struct sets *s, struct pollfd *p)
                      (has(s->except, fd) ? POLLPRI : 0);
 
         if (events)
-            p[count++] = (struct pollfd){.fd = fd, .events = (short)(events & ~(POLLHUP | POLLERR))};
+            p[count++] =
+                (struct pollfd){.fd = fd, .events = (short)(events & ~(POLLHUP | POLLERR))};
     }
     return count;
 }
@@ -133,8 +135,8 @@ static int report(const struct sets *s, const struct pollfd *p, int n)
 static int select_any(const struct sets *s, const struct timespec *timeout, const sigset_t *mask)
 {
     size_t size = ((size_t)s->n + 1) * sizeof(struct pollfd);
-    struct pollfd *p = (void *)RAW(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct pollfd *p =
+        (void *)RAW(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int n, rc;
 
     if ((unsigned long)p > -4096ul)

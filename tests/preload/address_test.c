@@ -17,7 +17,8 @@ static void create(void)
     ok(!getsockopt(fd, SOL_SOCKET, SO_TYPE, &v, &len) && v == SOCK_STREAM, "SO_TYPE");
     ok(!getsockopt(fd, SOL_SOCKET, SO_ERROR, &v, &len) && !v, "SO_ERROR");
     ok(vm_is(vm_name(fd, false), VMADDR_CID_ANY, VMADDR_PORT_ANY), "it has no address");
-    ok(fails(getpeername(fd, (struct sockaddr *)&(struct sockaddr_vm){0}, &len), ENOTCONN), "nor a peer");
+    ok(fails(getpeername(fd, (struct sockaddr *)&(struct sockaddr_vm){0}, &len), ENOTCONN),
+       "nor a peer");
     ok(fails(send(fd, "x", 1, MSG_NOSIGNAL), ENOTCONN), "nothing can be sent");
     ok(fails(recv(fd, &v, 1, 0), ENOTCONN), "nor received");
     ok(fails(shutdown(fd, SHUT_RDWR), ENOTCONN), "nor shut down");
@@ -36,7 +37,8 @@ static void create(void)
     ok(fd >= 0 && vm_name(fd, false).svm_family == AF_VSOCK, "through syscall()");
     close(fd);
     fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    ok(!getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &v, &len) && v == AF_UNIX, "AF_UNIX is still AF_UNIX");
+    ok(!getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &v, &len) && v == AF_UNIX,
+       "AF_UNIX is still AF_UNIX");
     close(fd);
 }
 
@@ -68,7 +70,8 @@ static void bind_rules(void)
     close(t);
     s = socket(AF_VSOCK, SOCK_STREAM, 0);
     t = socket(AF_VSOCK, SOCK_STREAM, 0);
-    ok(!vm_bind(s, VMADDR_CID_ANY, VMADDR_PORT_ANY) && !vm_bind(t, VMADDR_CID_HOST, VMADDR_PORT_ANY),
+    ok(!vm_bind(s, VMADDR_CID_ANY, VMADDR_PORT_ANY) &&
+           !vm_bind(t, VMADDR_CID_HOST, VMADDR_PORT_ANY),
        "any port");
     any = vm_name(s, false);
     a = vm_name(t, false);
@@ -90,7 +93,8 @@ static void reserved_ports(void)
 
         if (!geteuid() && (setgid(65534) || setuid(65534)))
             _exit(2);
-        status = !(fails(vm_bind(fd, VMADDR_CID_ANY, 1023), EACCES) && !vm_bind(fd, VMADDR_CID_ANY, 1024));
+        status = !(fails(vm_bind(fd, VMADDR_CID_ANY, 1023), EACCES) &&
+                   !vm_bind(fd, VMADDR_CID_ANY, 1024));
         close(fd);
         _exit(status);
     }
@@ -135,7 +139,8 @@ static void connections(int type, const char *what)
     u32 port, own;
     int l = vm_listen(type, &port), c = socket(AF_VSOCK, type, 0), s;
 
-    ok(l >= 0 && fails(accept4(l, NULL, NULL, SOCK_NONBLOCK | 0x40), EINVAL), "%s: accept4's flags", what);
+    ok(l >= 0 && fails(accept4(l, NULL, NULL, SOCK_NONBLOCK | 0x40), EINVAL), "%s: accept4's flags",
+       what);
     fcntl(l, F_SETFL, O_NONBLOCK);
     ok(fails(accept(l, NULL, NULL), EAGAIN), "%s: nobody has come", what);
     ok(!vm_connect(c, VMADDR_CID_HOST, port), "%s: connect() to CID 2", what);
@@ -146,15 +151,19 @@ static void connections(int type, const char *what)
     ok(fails(listen(c, 1), EINVAL) && fails(listen(l, 1) ? -1 : (errno = 0, -1), 0),
        "%s: listen() again is for listeners", what);
     s = accept4(l, (struct sockaddr *)&a, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    ok(s >= 0 && len == sizeof(a) && vm_is(a, VMADDR_CID_LOCAL, own), "%s: accept() tells who", what);
-    ok(fcntl(s, F_GETFD) == FD_CLOEXEC && fcntl(s, F_GETFL) & O_NONBLOCK, "%s: with its flags", what);
+    ok(s >= 0 && len == sizeof(a) && vm_is(a, VMADDR_CID_LOCAL, own), "%s: accept() tells who",
+       what);
+    ok(fcntl(s, F_GETFD) == FD_CLOEXEC && fcntl(s, F_GETFL) & O_NONBLOCK, "%s: with its flags",
+       what);
     ok(vm_is(vm_name(s, true), VMADDR_CID_LOCAL, own), "%s: so does getpeername()", what);
-    ok(vm_is(vm_name(s, false), VMADDR_CID_HOST, port), "%s: its own address is what was called", what);
+    ok(vm_is(vm_name(s, false), VMADDR_CID_HOST, port), "%s: its own address is what was called",
+       what);
     close(c);
     close(s);
     c = socket(AF_VSOCK, type, 0);
     ok(!vm_connect(c, VMADDR_CID_LOCAL, port) && (s = accept(l, NULL, NULL)) >= 0 &&
-           vm_is(vm_name(s, false), VMADDR_CID_LOCAL, port) && vm_is(vm_name(c, true), VMADDR_CID_LOCAL, port),
+           vm_is(vm_name(s, false), VMADDR_CID_LOCAL, port) &&
+           vm_is(vm_name(c, true), VMADDR_CID_LOCAL, port),
        "%s: CID 1 is CID 1 at both ends", what);
     close(c);
     c = socket(AF_VSOCK, type, 0);
@@ -166,8 +175,9 @@ static void connections(int type, const char *what)
     len = 6;
     c = socket(AF_VSOCK, type, 0);
     a = (struct sockaddr_vm){0};
-    ok(!vm_connect(c, VMADDR_CID_LOCAL, port) && (s = accept(l, (struct sockaddr *)&a, &len)) >= 0 &&
-           len == sizeof(a) && a.svm_family == AF_VSOCK && !a.svm_cid,
+    ok(!vm_connect(c, VMADDR_CID_LOCAL, port) &&
+           (s = accept(l, (struct sockaddr *)&a, &len)) >= 0 && len == sizeof(a) &&
+           a.svm_family == AF_VSOCK && !a.svm_cid,
        "%s: a short address is cut, its length told", what);
     close(c);
     close(s);
@@ -187,10 +197,12 @@ static void refusals(void)
     ok(fails(vm_connect(c, 77, 1), ENODEV), "no such guest");
     ok(fails(vm_connect(c, VMADDR_CID_HYPERVISOR, 1), ENODEV), "CID 0");
     a.svm_flags = VMADDR_FLAG_TO_HOST;
-    ok(fails(connect(c, (struct sockaddr *)&a, sizeof(a)), ENODEV), "TO_HOST: the host has no host");
+    ok(fails(connect(c, (struct sockaddr *)&a, sizeof(a)), ENODEV),
+       "TO_HOST: the host has no host");
     ok(fails(connect(c, (struct sockaddr *)&a, sizeof(a) - 1), EINVAL), "a short address");
     ok(!vm_connect(c, VMADDR_CID_LOCAL, port), "and then somebody who does");
-    ok(vm_is(vm_name(c, true), VMADDR_CID_LOCAL, port) || vm_is(vm_name(c, true), VMADDR_CID_HOST, port),
+    ok(vm_is(vm_name(c, true), VMADDR_CID_LOCAL, port) ||
+           vm_is(vm_name(c, true), VMADDR_CID_HOST, port),
        "with its right port");
     close(c);
     close(l);
@@ -212,7 +224,8 @@ static void device(void)
     int fd = open("/dev/vsock", O_RDONLY | O_CLOEXEC);
 
     ok(fd >= 0 && !access("/dev/vsock", R_OK), "/dev/vsock opens");
-    ok(!ioctl(fd, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid) && cid == VMADDR_CID_HOST, "and knows our CID");
+    ok(!ioctl(fd, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid) && cid == VMADDR_CID_HOST,
+       "and knows our CID");
     close(fd);
     fd = open("/dev/zero", O_RDONLY);
     ok(fails(ioctl(fd, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid), ENOTTY), "/dev/zero does not");
@@ -229,7 +242,8 @@ static void many(void)
 
     for (int i = 0; i < 200; i++) {
         fd[i][0] = socket(AF_VSOCK, SOCK_STREAM, 0);
-        good += !vm_connect(fd[i][0], VMADDR_CID_LOCAL, port) && (fd[i][1] = accept(l, NULL, NULL)) >= 0;
+        good += !vm_connect(fd[i][0], VMADDR_CID_LOCAL, port) &&
+                (fd[i][1] = accept(l, NULL, NULL)) >= 0;
     }
     for (int i = 0; i < 200; i++)
         good += write(fd[i][i & 1], "x", 1) == 1 && read(fd[i][!(i & 1)], &c, 1) == 1;

@@ -56,7 +56,8 @@ static inline const char *under_exec(char **argv)
         return dir;
     if (!uvirt)
         exit(tap_skip_all("UVIRT_TEST_UVIRT does not name uvirt"));
-    if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0 || !mkdtemp(path) || chmod(path, 0777))
+    if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0 || !mkdtemp(path) ||
+        chmod(path, 0777))
         exit(1);
     pid = fork();
     if (!pid) {
