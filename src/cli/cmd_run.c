@@ -7,6 +7,7 @@
 #include "virtio/blk.h"
 #include "virtio/rng.h"
 #include "vmm/initramfs/pack.h"
+#include "vmm/vsock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +28,9 @@ void run_free(struct run *r)
         vm_stop(r->vm);
     run_control_close(r->control);
     usernet_free(r->net);
+    vm_vsock_stop(r->vsock);
     vm_free(r->vm);
+    vm_vsock_free(r->vsock);
     session_free(r->session);
     run_serial_close(&r->serial);
     blob_free(&r->kernel);
@@ -75,7 +78,7 @@ static int collect_env(const struct run_options *o, struct strv *env)
 
 static int load_modules(struct run *r, struct modules *m)
 {
-    const char *names[5] = {"virtio_mmio", "virtio_console", "virtio_rng"};
+    const char *names[6] = {"virtio_mmio", "virtio_console", "virtio_rng"};
     unsigned n = 3;
     struct vmm_error err = {{0}};
     char dir[PATH_MAX];
@@ -87,6 +90,8 @@ static int load_modules(struct run *r, struct modules *m)
         names[n++] = "virtio_blk";
     if (r->o.net.user)
         names[n++] = "virtio_net";
+    if (r->o.vsock.cid)
+        names[n++] = "vmw_vsock_virtio_transport";
     if (modules_load(dir, names, n, m, &err))
         return cli_error("%s", err.text);
     return 0;
@@ -254,6 +259,18 @@ static int add_net(struct run *r)
     return rc;
 }
 
+static int add_vsock(struct run *r)
+{
+    const struct run_vsock *o = &r->o.vsock;
+    struct vm_vsock_options options = {.cid = o->cid, .path = o->path, .marker = o->marker};
+    struct virtio_device *d = NULL;
+    struct vmm_error err = {{0}};
+
+    if (vm_vsock_create(r->vm, &options, &d, &r->vsock, &err))
+        return cli_error("--vsock: %s", err.text);
+    return add_device(r, 0, d, "--vsock");
+}
+
 int run_add_devices(struct run *r, struct virtio_device *console)
 {
     struct virtio_device *d = NULL;
@@ -269,6 +286,8 @@ int run_add_devices(struct run *r, struct virtio_device *console)
         rc = add_disk(r, &r->o.disks[i]);
     if (rc == 0 && r->o.net.user)
         rc = add_net(r);
+    if (rc == 0 && r->o.vsock.cid)
+        rc = add_vsock(r);
     return rc;
 }
 

@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/run_net.h"
+#include "cli/run_vsock.h"
 #include "vmm/blob.h"
 #include "vmm/initramfs/strv.h"
 #include "vmm/vm.h"
@@ -26,6 +27,7 @@ struct run_options {
     struct run_disk disks[RUN_DISKS_MAX];
     unsigned nr_disks;
     struct run_net net;
+    struct run_vsock vsock;
     const char *id;      /* for `uvirt snapshot` and the like; NULL: this process's number */
     struct strv devices; /* name, value, name, value of options that make devices, but --disk */
     bool stats, verbose;

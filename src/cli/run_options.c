@@ -79,6 +79,11 @@ static int set_net(void *opaque, const char *v, const char **why)
     return run_net_parse(&((struct run_options *)opaque)->net, v, why);
 }
 
+static int set_vsock(void *opaque, const char *v, const char **why)
+{
+    return run_vsock_parse(&((struct run_options *)opaque)->vsock, v, why);
+}
+
 static int set_serial(void *opaque, const char *v, const char **why)
 {
     ((struct run_options *)opaque)->serial = v;
@@ -149,6 +154,8 @@ static const struct cli_option options[] = {
     {"disk", "FILE[,ro]", "a virtio disk; may be repeated", add_disk},
     {"net", RUN_NET_FORM, "a network card on libslirp; forward ports of this host to the guest",
      set_net},
+    {"vsock", RUN_VSOCK_FORM, "a vsock device; P is a Unix socket, or a directory for several VMs",
+     set_vsock},
     {"serial", "stdio|null|file:FILE", "the guest's first serial port, the kernel's console",
      set_serial},
     {"add", "PATH", "a file or directory that COMMAND needs; may be repeated", add_path},
@@ -205,6 +212,7 @@ void run_options_free(struct run_options *o)
     for (unsigned i = 0; i < o->nr_disks; i++)
         free(o->disks[i].path);
     run_net_free(&o->net);
+    run_vsock_free(&o->vsock);
 }
 
 /*

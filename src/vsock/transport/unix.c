@@ -318,6 +318,8 @@ static int set_paths(struct vsock_unix *u, char *why)
     struct stat st;
     int n;
 
+    if (!path)
+        return 0;
     if (strlen(path) <= VSOCK_UNIX_PATH_MAX && !stat(path, &st) && S_ISDIR(st.st_mode)) {
         snprintf(u->dir, sizeof(u->dir), "%s", path);
         n = snprintf(u->base, sizeof(u->base), "%s/%u", path, u->config.guest_cid);
@@ -354,7 +356,7 @@ static int listen_all(struct vsock_unix *u, char *why)
     char path[VSOCK_UNIX_PATH_MAX + 16];
     int rc = 0;
 
-    for (unsigned i = 0; i < UNIX_KINDS && rc == 0; i++) {
+    for (unsigned i = 0; i < UNIX_KINDS && rc == 0 && u->config.path; i++) {
         if (i == UNIX_FRAMED && u->config.marker)
             continue;
         snprintf(path, sizeof(path), "%s%s", u->base, rows[i].suffix);
@@ -375,7 +377,7 @@ int unix_new(struct uvirt_vsock *v, const struct vsock_unix_config *config,
         return fail(why, -EINVAL, "no guest can have that CID");
     u = calloc(1, sizeof(*u));
     if (!u)
-        return fail(why, -ENOMEM, config->path);
+        return fail(why, -ENOMEM, "bridge");
     u->ctx = (struct vsock_ctx *)v;
     u->config = *config;
     if (!u->config.handshake_ms)
@@ -394,7 +396,7 @@ int unix_new(struct uvirt_vsock *v, const struct vsock_unix_config *config,
     vsock_relay_add(u->ctx, &u->relay);
     rc = set_paths(u, why);
     if (rc == 0 && (u->epoll < 0 || u->event < 0 || add(u, u->event, u, EPOLLIN)))
-        rc = fail(why, -errno, config->path);
+        rc = fail(why, -errno, "bridge");
     if (rc == 0)
         rc = listen_all(u, why);
     if (rc) {
@@ -423,7 +425,7 @@ int vsock_unix_create(struct uvirt_vsock *v, const struct vsock_unix_config *con
     if (rc) {
         vsock_unix_stop(u);
         vsock_unix_free(u);
-        return fail(why, rc, config->path);
+        return fail(why, rc, "bridge");
     }
     u->started = true;
     *ret = u;

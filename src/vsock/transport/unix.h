@@ -33,7 +33,8 @@ struct vsock_unix_config {
 
     /*
      * The base of all names; a directory that exists stands for DIR/<guest_cid>, and the
-     * guest then reaches the other guests of that directory.
+     * guest then reaches the other guests of that directory. NULL: the guest reaches the
+     * sockets of this process only.
      */
     const char *path;
 

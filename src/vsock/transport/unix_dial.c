@@ -39,6 +39,8 @@ static bool make_path(const struct unix_conn *c, unsigned b, const char *suffix,
     const struct vsock_unix *u = c->u;
     int n;
 
+    if (!u->config.path)
+        return false;
     if (unix_to_sibling(c) && b == 0)
         n = snprintf(path, size, "%s/%u%s", u->dir, (u32)c->request.dst_cid, suffix);
     else if (!unix_to_sibling(c) && b == 0)
