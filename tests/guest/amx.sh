@@ -4,8 +4,10 @@
 set -u
 . "$(dirname "$0")/lib.bash"
 
-${CC:-cc} -std=gnu17 -D_GNU_SOURCE -O2 -static -pthread -I"$top/tests" -o "$work/amx_user" \
-    "$top/tests/guest/amx_user.c" || { echo "1..0 # SKIP no static C library"; exit 0; }
+for program in amx_user amx_state amx_stress; do
+    ${CC:-cc} -std=gnu17 -D_GNU_SOURCE -O2 -static -pthread -I"$top/tests" -o "$work/$program" \
+        "$top/tests/guest/$program.c" || { echo "1..0 # SKIP no static C library"; exit 0; }
+done
 
 # passes: the program's own TAP has no failure and came to its end.
 passes() {
@@ -18,6 +20,10 @@ run run --cpu sapphirerapids -- "$work/amx_user" </dev/null
 point "sapphirerapids" passes
 UVIRT_AMX=scalar run run -- "$work/amx_user" </dev/null
 point "scalar kernels" passes
+run run --cpus 2 -- "$work/amx_state" </dev/null
+point "tiles in signal frames and under ptrace" passes
+run run --cpus 2 -- "$work/amx_stress" 3 </dev/null
+point "more AMX threads and processes than CPUs" passes
 UVIRT_AMX=avx3 run run -- true </dev/null
 point "UVIRT_AMX names no kernels" complains 125 'UVIRT_AMX=avx3: .*accepted: .*vnni'
 if ! grep -qw -m1 amx_tile /proc/cpuinfo; then

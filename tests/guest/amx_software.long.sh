@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# AMX software that others wrote, in a guest: oneDNN's int8 and bf16 products, OpenBLAS' bf16 product.
+# AMX software that others wrote (oneDNN, OpenBLAS), and a minute of context switches, in guests.
 set -u
 . "$(dirname "$0")/lib.bash"
 
@@ -75,6 +75,19 @@ openblas() {
     point "OpenBLAS' sbgemm of the SAPPHIRERAPIDS core equals sums in double precision" passes
 }
 
+# A minute of switches on each kernel series, on two CPUs, and on one with the slowest kernels.
+switches() {
+    local series
+    compile amx_stress -static -pthread
+    for series in 6.12 6.1; do
+        limit=180 run run --cpus 2 --kernel "$(kernel $series)" -- "$work/amx_stress" 60 </dev/null
+        point "a minute of switches, $series: $(grep -o '[0-9]* context switches' "$work/out")" passes
+    done
+    UVIRT_AMX=scalar limit=180 run run --cpus 1 -- "$work/amx_stress" 60 </dev/null
+    point "a minute of switches, scalar kernels: $(grep -o '[0-9]* context switches' "$work/out")" passes
+}
+
 onednn
 openblas
+switches
 plan

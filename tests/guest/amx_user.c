@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: MIT
 // AMX as a Linux program sees it: permission, signals of each illegal use, tiles across switches, results.
 
+#include "guest/tile.h"
 #include "tap.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdint.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
-#include <unistd.h>
-
-#define ARCH_GET_XCOMP_PERM 0x1022
-#define ARCH_REQ_XCOMP_PERM 0x1023
-#define XTILEDATA           18
 
 static uint8_t cfg[64] __attribute__((aligned(64)));
 static uint8_t a[16][64] __attribute__((aligned(64))), b[16][64], c[16][64];
@@ -30,15 +24,15 @@ static void sttilecfg(void)
 }
 static void tilerelease(void)
 {
-    __asm__ volatile(".byte 0xc4,0xe2,0x78,0x49,0xc0");
+    TILE_RELEASE();
 }
 static void tilezero(void)
 {
-    __asm__ volatile(".byte 0xc4,0xe2,0x7b,0x49,0xc0");
+    TILE_ZERO(0);
 }
-static void tdpbssd(void) /* tmm0 += tmm1 x tmm2 */
+static void tdpbssd(void)
 {
-    __asm__ volatile(".byte 0xc4,0xe2,0x6b,0x5e,0xc1");
+    TDPBSSD_0_1_2();
 }
 static void tdp_same(void)
 {
@@ -46,19 +40,19 @@ static void tdp_same(void)
 }
 static void load0(const void *p)
 {
-    __asm__ volatile(".byte 0xc4,0xe2,0x7b,0x4b,0x04,0x10" : : "a"(p), "d"(64l) : "memory");
+    TILE_LOAD(0, p);
 }
 static void load1(const void *p)
 {
-    __asm__ volatile(".byte 0xc4,0xe2,0x7b,0x4b,0x0c,0x10" : : "a"(p), "d"(64l) : "memory");
+    TILE_LOAD(1, p);
 }
 static void load2(const void *p)
 {
-    __asm__ volatile(".byte 0xc4,0xe2,0x7b,0x4b,0x14,0x10" : : "a"(p), "d"(64l) : "memory");
+    TILE_LOAD(2, p);
 }
 static void store0(void *p)
 {
-    __asm__ volatile(".byte 0xc4,0xe2,0x7a,0x4b,0x04,0x10" : : "a"(p), "d"(64l) : "memory");
+    TILE_STORE(0, p);
 }
 static void load_c(void)
 {
