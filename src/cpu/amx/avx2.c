@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // AMX kernels on AVX2 and FMA.
 
+#include "cpu/amx/fp.h"
 #include "cpu/amx/kernel.h"
 #include "cpu/amx/mxcsr.h"
 
@@ -172,4 +173,5 @@ static void dpbf16ps(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsig
     mxcsr_leave(mxcsr);
 }
 
-const struct amx_kernels amx_kernels_avx2 = {"avx2", {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps}};
+const struct amx_kernels amx_kernels_avx2 = {
+    "avx2", {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps, AMX_FP_ENTRIES(avx2)}};

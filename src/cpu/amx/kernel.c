@@ -29,7 +29,7 @@ bool amx_kernels_usable(const struct amx_kernels *k)
         return cpuid_host_has("avx512f") && cpuid_host_has("avx512bw") &&
                cpuid_host_has("avx512_vnni");
     if (k == &amx_kernels_avx2)
-        return cpuid_host_has("avx2") && cpuid_host_has("fma");
+        return cpuid_host_has("avx2") && cpuid_host_has("fma") && cpuid_host_has("f16c");
     return k == &amx_kernels_scalar;
 }
 

@@ -40,7 +40,7 @@ struct amx_kernels {
 
 extern const struct amx_kernels
     amx_kernels_scalar; /* the reference: SDM pseudocode, soft floating point */
-extern const struct amx_kernels amx_kernels_avx2; /* needs AVX2 and FMA */
+extern const struct amx_kernels amx_kernels_avx2; /* needs AVX2, FMA and F16C */
 extern const struct amx_kernels amx_kernels_vnni; /* needs AVX-512 F, BW and VNNI */
 extern const struct amx_kernels
     amx_kernels_amx; /* needs AMX-TILE, INT8 and BF16, and the host system's permission */
