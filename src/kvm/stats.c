@@ -8,6 +8,8 @@
 
 #include "kvm/kvm.h"
 
+#include "cpu/amx/amx.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -36,10 +38,14 @@ struct kvm_stats_fd {
     u64 *data;
 };
 
-/* struct kvm_vcpu_stats, in order, and then what the CPU counts. */
+/*
+ * struct kvm_vcpu_stats, in order, and then what the CPU counts. A name in *_bytes is a number of bytes as it is
+ * now: of the state of a vCPU with its registers, and of the tiles in it, which are there from their first use on.
+ */
 static const char *const vcpu_names[] = {
     "exits", "io_exits", "mmio_exits", "signal_exits", "irq_window_exits", "halt_exits", "halt_wakeup",
     "insn_emulation", "blocks_built", "blocks_run", "tlb_miss", "tlb_flush", "smc", "exceptions", "irq_injections",
+    "state_bytes", "tile_bytes",
 };
 static const char *const vm_names[] = {"vcpus"};
 
@@ -54,7 +60,11 @@ static void fill(struct layout *l, const char *id, const char *const *names, u32
     l->head.data_offset = (u32)(sizeof(*l) + n * sizeof(struct desc));
     snprintf(l->id, sizeof(l->id), "%s", id);
     for (u32 i = 0; i < n; i++) {
-        l->desc[i].d.flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10;
+        size_t len = strlen(names[i]);
+        bool bytes = len > 6 && !strcmp(names[i] + len - 6, "_bytes");
+
+        l->desc[i].d.flags = bytes ? KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_BYTES | KVM_STATS_BASE_POW2
+                                   : KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10;
         l->desc[i].d.size = 1;
         l->desc[i].d.offset = i * (u32)sizeof(u64);
         snprintf(l->desc[i].name, NAME_SIZE, "%s", names[i]);
@@ -106,7 +116,7 @@ static int reopen(const struct kvm_stats_fd *s)
 void kvm_stats_vcpu_update(struct kvm_vcpu *v)
 {
     const struct cpu *c = v->cpu;
-    u64 *d;
+    u64 tiles = c->amx.tile ? AMX_TILES * sizeof(*c->amx.tile) : 0, *d;
 
     if (!v->stats_fd)
         return;
@@ -121,6 +131,8 @@ void kvm_stats_vcpu_update(struct kvm_vcpu *v)
     *d++ = c->stats.smc;
     *d++ = c->stats.exceptions;
     *d++ = c->stats.interrupts;
+    *d++ = sizeof(*c) + tiles;
+    *d++ = tiles;
 }
 
 int kvm_stats_vcpu_fd(struct kvm_vcpu *v)

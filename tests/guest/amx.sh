@@ -24,6 +24,15 @@ run run --cpus 2 -- "$work/amx_state" </dev/null
 point "tiles in signal frames and under ptrace" passes
 run run --cpus 2 -- "$work/amx_stress" 3 </dev/null
 point "more AMX threads and processes than CPUs" passes
+# stat NAME: a vCPU statistic that --stats printed, 0 if none.
+stat() {
+    sed -n "s/^stats: vcpu $1 *//p" "$work/err" | grep . || echo 0
+}
+run run --stats -- true </dev/null
+bytes=$(stat state_bytes)
+point "a guest that uses no tiles has none: $bytes bytes a vCPU" [ "$(stat tile_bytes)" = 0 ]
+run run --stats -- "$work/amx_state" </dev/null
+point "8 KiB more once it does" [ "$(stat tile_bytes) $(stat state_bytes)" = "8192 $((bytes + 8192))" ]
 UVIRT_AMX=avx3 run run -- true </dev/null
 point "UVIRT_AMX names no kernels" complains 125 'UVIRT_AMX=avx3: .*accepted: .*vnni'
 if ! grep -qw -m1 amx_tile /proc/cpuinfo; then
