@@ -153,6 +153,7 @@ void cpu_rflags_set(struct cpu *c, u64 rflags)
 void cpu_mode_update(struct cpu *c)
 {
     u32 cs = c->seg[SEG_CS].ar;
+    u64 base;
 
     if (c->efer & EFER_LMA && cs & SEG_AR_L)
         c->mode = MODE_64;
@@ -160,6 +161,13 @@ void cpu_mode_update(struct cpu *c)
         c->mode = MODE_32;
     else
         c->mode = MODE_16;
+
+    /* Links between blocks are followed by RIP alone: another base makes other code of the same RIP. */
+    base = c->mode == MODE_64 ? 0 : c->seg[SEG_CS].base;
+    if (unlikely(base != c->link_base)) {
+        c->link_base = base;
+        tlb_unlink(c);
+    }
 
     if (c->cpl == 3 && c->cr0 & CR0_AM && c->rflags & RFLAGS_AC)
         c->tlb = c->tlbs[TLB_USER_AC];

@@ -437,6 +437,25 @@ static void test_coalesced(void)
     vm_free(&m);
 }
 
+/* The same IP with three bases of CS: each is other code. */
+GUEST16(far_code_0, "mov $1, %al\n out %al, $0x10\n ljmp $0x200, $0x1000")
+GUEST16(far_code_1, "mov $2, %al\n out %al, $0x10\n ljmp $0x300, $0x1000")
+GUEST16(far_code_2, "mov $3, %al\n out %al, $0x10\n ljmp $0x000, $0x1000")
+
+static void test_far_jumps(void)
+{
+    BOOT16(m, v, far_code_0);
+
+    load_code(&m, 0x3000, far_code_1, far_code_1_end);
+    load_code(&m, 0x4000, far_code_2, far_code_2_end);
+    for (unsigned i = 0; i < 9; i++) {
+        runs_to(&v, KVM_EXIT_IO, "far jump %u", i);
+        is_u64(*pio_data(&v), i % 3 + 1, "code of its segment");
+    }
+    vcpu_free(&v);
+    vm_free(&m);
+}
+
 int main(void)
 {
     test_sum();
@@ -455,5 +474,6 @@ int main(void)
     test_data_breakpoint();
     test_patched_code();
     test_coalesced();
+    test_far_jumps();
     return tap_done();
 }
