@@ -334,7 +334,8 @@ struct cpu {
     u64 insn_count;
     u8 block_key;   /* what a decoded or translated block depends on: CPU_KEY_* */
     const volatile u8 *stop_flag; /* polled now and then: nonzero acts as CPU_REQ_EXIT; may be NULL */
-    u32 link_epoch; /* changes when links between blocks by linear address become doubtful */
+    u32 link_epoch; /* changes when links between blocks by RIP become doubtful */
+    u64 link_base;  /* of CS, that those links were made with; 0 in 64-bit mode */
     u32 recheck_epoch; /* changes when blocks must be compared with memory again */
     struct cpu_jit j;
 
