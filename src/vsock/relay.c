@@ -159,6 +159,22 @@ void vsock_relay_send(struct vsock_sock *sk, struct vsock_pkt *p, u32 flags)
     vsock_sock_send(sk, p);
 }
 
+void vsock_relay_set_eor(struct vsock_sock *sk, struct vsock_pkts *list)
+{
+    bool marker = sk->transport && sk->transport->seqpacket == &vsock_framing_marker;
+    struct vsock_pkt *p;
+
+    TAILQ_FOREACH(p, list, link)
+    {
+        if (p->hdr.op != VIRTIO_VSOCK_OP_RW)
+            continue;
+        if (marker)
+            p->hdr.flags |= VSOCK_RW_EOR;
+        else if (p->hdr.flags & VIRTIO_VSOCK_SEQ_EOM)
+            p->hdr.flags |= VIRTIO_VSOCK_SEQ_EOR;
+    }
+}
+
 void vsock_relay_send_record(struct vsock_sock *sk, u32 len, struct vsock_pkts *list)
 {
     const struct vsock_framing_ops *framing = sk->transport ? sk->transport->seqpacket : NULL;

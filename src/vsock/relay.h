@@ -67,5 +67,8 @@ struct vsock_pkt *vsock_relay_alloc(struct vsock_ctx *ctx, u32 cap);
  */
 void vsock_relay_send(struct vsock_sock *sk, struct vsock_pkt *p, u32 flags);
 
+/* Mark a record whose packets come from the framing's enqueue with MSG_EOR. */
+void vsock_relay_set_eor(struct vsock_sock *sk, struct vsock_pkts *list);
+
 /* Send a record whose packets come from the framing's enqueue, payloads filled in. */
 void vsock_relay_send_record(struct vsock_sock *sk, u32 len, struct vsock_pkts *list);

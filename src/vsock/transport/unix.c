@@ -121,7 +121,7 @@ static void open_door(struct vsock_unix *u, struct unix_door *d)
         int fd = accept4(d->l.fd, (struct sockaddr *)&addr, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd >= 0) {
-            unix_conn_hello(u, d->kind, fd, who(u, &addr, len));
+            unix_conn_hello(u, d->kind, fd, who(u, &addr, len), vsock_unix_takes_marks(&addr, len));
             continue;
         }
         if (errno == EAGAIN)
@@ -353,13 +353,19 @@ static int listen_all(struct vsock_unix *u, char *why)
         [UNIX_SEQPACKET] = {VSOCK_UNIX_SEQPACKET, SOCK_SEQPACKET},
         [UNIX_FRAMED] = {VSOCK_UNIX_FRAMED, SOCK_STREAM},
     };
-    char path[VSOCK_UNIX_PATH_MAX + 16];
+    const char *slash = strrchr(u->base, '/'), *name = slash ? slash + 1 : u->base;
+    char path[VSOCK_UNIX_PATH_MAX + 20];
     int rc = 0;
 
     for (unsigned i = 0; i < UNIX_KINDS && rc == 0 && u->config.path; i++) {
         if (i == UNIX_FRAMED && u->config.marker)
             continue;
-        snprintf(path, sizeof(path), "%s%s", u->base, rows[i].suffix);
+        /* "/./" says that marked records are welcome. */
+        snprintf(path, sizeof(path), "%.*s%s%s%s", (int)(name - u->base), u->base,
+                 i != UNIX_SEQPACKET ? ""
+                 : name > u->base    ? "./"
+                                     : "././",
+                 name, rows[i].suffix);
         rc = vsock_unix_listen(path, rows[i].type, &u->doors[i].l, why, VSOCK_UNIX_WHY);
         if (rc == 0 && add(u, u->doors[i].l.fd, &u->doors[i], EPOLLIN | EPOLLET))
             rc = fail(why, -errno, path);
@@ -392,10 +398,11 @@ int unix_new(struct uvirt_vsock *v, const struct vsock_unix_config *config,
         u->doors[i] = (struct unix_door){.l.fd = -1, .kind = (enum unix_kind)i};
     u->epoll = epoll_create1(EPOLL_CLOEXEC);
     u->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    u->mark = eventfd(0, EFD_CLOEXEC);
     u->relay = (struct vsock_relay){.guest_cid = config->guest_cid, .request = on_request};
     vsock_relay_add(u->ctx, &u->relay);
     rc = set_paths(u, why);
-    if (rc == 0 && (u->epoll < 0 || u->event < 0 || add(u, u->event, u, EPOLLIN)))
+    if (rc == 0 && (u->epoll < 0 || u->event < 0 || u->mark < 0 || add(u, u->event, u, EPOLLIN)))
         rc = fail(why, -errno, "bridge");
     if (rc == 0)
         rc = listen_all(u, why);
@@ -463,5 +470,7 @@ void vsock_unix_free(struct vsock_unix *u)
         close(u->epoll);
     if (u->event >= 0)
         close(u->event);
+    if (u->mark >= 0)
+        close(u->mark);
     free(u);
 }

@@ -21,7 +21,6 @@
 
 #define TURN_BYTES 262144 /* each way; then it is another connection's turn */
 #define TURN_READS 64
-#define IOVS       512 /* above the packets that a receive buffer's worth of bytes can be in */
 
 static void lock(struct unix_conn *c)
 {
@@ -35,8 +34,7 @@ static void unlock(struct unix_conn *c)
 
 /* --- from the guest --- */
 
-/* The first (n) bytes of what is waiting, frame headers among them, are through. */
-static void written(struct unix_conn *c, size_t n)
+void unix_written(struct unix_conn *c, size_t n)
 {
     struct vsock_pkt *p;
     u32 bytes = 0, pkts = 0, part;
@@ -88,9 +86,17 @@ static void reader_gone(struct unix_conn *c)
     unlock(c);
 }
 
-/* What is to be written next, in (iov). Returns the number of entries; -EMSGSIZE: too many. */
-static int gather(struct unix_conn *c, struct iovec iov[IOVS], u8 hdrs[IOVS][VSOCK_FRAME_HDR],
-                  size_t *len)
+void unix_not_written(struct unix_conn *c, int err)
+{
+    if (err == EAGAIN || err == ENOBUFS)
+        c->can_write = false;
+    else
+        reader_gone(c);
+}
+
+/* What is to be written next, in (iov). Returns the number of entries. */
+static int gather(struct unix_conn *c, struct iovec iov[UNIX_IOVS],
+                  u8 hdrs[UNIX_IOVS][VSOCK_FRAME_HDR], size_t *len)
 {
     struct vsock_pkt *p;
     int n = 0;
@@ -100,8 +106,8 @@ static int gather(struct unix_conn *c, struct iovec iov[IOVS], u8 hdrs[IOVS][VSO
     {
         u32 skip = n ? 0 : c->out_hdr;
 
-        if (n + 2 > IOVS)
-            return c->kind == UNIX_SEQPACKET ? -EMSGSIZE : n;
+        if (n + 2 > UNIX_IOVS)
+            break;
         if (c->kind == UNIX_FRAMED && skip < VSOCK_FRAME_HDR) {
             struct vsock_frame f = {.len = p->len,
                                     .eom = p->hdr.flags & VIRTIO_VSOCK_SEQ_EOM,
@@ -115,41 +121,27 @@ static int gather(struct unix_conn *c, struct iovec iov[IOVS], u8 hdrs[IOVS][VSO
         iov[n] = (struct iovec){p->data + p->off, p->len - p->off};
         *len += iov[n].iov_len;
         n++;
-        if (c->kind == UNIX_SEQPACKET && p->hdr.flags & VIRTIO_VSOCK_SEQ_EOM)
-            break;
     }
     return n;
 }
 
-/* Write once. The number of bytes, 0: it would block, or the reader is gone; -errno. */
+/* Write once. The number of bytes; 0: it would block, or the reader is gone. */
 static ssize_t write_some(struct unix_conn *c)
 {
-    struct iovec iov[IOVS];
-    u8 hdrs[IOVS][VSOCK_FRAME_HDR];
+    struct iovec iov[UNIX_IOVS];
+    u8 hdrs[UNIX_IOVS][VSOCK_FRAME_HDR];
     struct msghdr m = {.msg_iov = iov};
     size_t len;
     ssize_t n;
-    int nr = gather(c, iov, hdrs, &len);
 
-    if (nr < 0)
-        return nr;
-    m.msg_iovlen = (size_t)nr;
+    m.msg_iovlen = (size_t)gather(c, iov, hdrs, &len);
     n = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n >= 0) {
-        written(c, (size_t)n);
-        return n ? n : 1; /* an empty record is progress too */
+        unix_written(c, (size_t)n);
+        return n;
     }
-    switch (errno) {
-    case EAGAIN:
-    case ENOBUFS:
-        c->can_write = false;
-        return 0;
-    case EMSGSIZE:
-        return -EMSGSIZE;
-    default:
-        reader_gone(c);
-        return 0;
-    }
+    unix_not_written(c, errno);
+    return 0;
 }
 
 static enum unix_more carry_out(struct unix_conn *c)
@@ -170,7 +162,7 @@ static enum unix_more carry_out(struct unix_conn *c)
         }
         if (!c->can_write)
             return UNIX_IDLE;
-        n = write_some(c);
+        n = c->kind == UNIX_SEQPACKET ? unix_record_out(c) : write_some(c);
         if (n < 0)
             return UNIX_ABORT;
         sum += n;
@@ -193,8 +185,7 @@ static int space(struct unix_conn *c, u32 bytes, u32 pkts, u32 *fit)
     return rc;
 }
 
-/* Nobody in the guest reads any more. */
-static void guest_deaf(struct unix_conn *c)
+void unix_guest_deaf(struct unix_conn *c)
 {
     c->in_done = true;
     shutdown(c->fd, SHUT_RD);
@@ -209,8 +200,7 @@ static void at_end(struct unix_conn *c)
     unlock(c);
 }
 
-/* How a read that brought nothing, (n) and errno, leads on. 0 or UNIX_ABORT's errno. */
-static int no_bytes(struct unix_conn *c, ssize_t n)
+int unix_no_bytes(struct unix_conn *c, ssize_t n)
 {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         c->can_read = errno == EINTR;
@@ -236,7 +226,7 @@ static int move(struct unix_conn *c, u32 most, u32 flags)
         return -ENOMEM;
     n = recv(c->fd, u->spare->data, most, MSG_DONTWAIT);
     if (n <= 0)
-        return no_bytes(c, n);
+        return unix_no_bytes(c, n);
     len = (u32)n;
     if (len > VSOCK_PAYLOAD_MAX / 4) {
         p = u->spare;
@@ -268,89 +258,10 @@ static int stream_in(struct unix_conn *c)
     if (rc == -EAGAIN)
         return 0;
     if (rc) {
-        guest_deaf(c);
+        unix_guest_deaf(c);
         return 0;
     }
     return move(c, fit, 0);
-}
-
-/* Is the record of no bytes at the front one, or is it the end? It is taken off. */
-static int empty_in(struct unix_conn *c)
-{
-    union {
-        char bytes[CMSG_SPACE(sizeof(struct ucred))];
-        struct cmsghdr align;
-    } control;
-    char byte;
-    struct iovec v = {&byte, 1};
-    struct msghdr m = {
-        .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-    ssize_t n = recvmsg(c->fd, &m, MSG_DONTWAIT);
-
-    if (n == 0 && m.msg_controllen)
-        return 1; /* as with an empty send() on a vsock socket, nothing is transmitted */
-    return n > 0 ? -EIO : no_bytes(c, n);
-}
-
-/* Read the record at the front into packets, and send them. */
-static int record_in(struct unix_conn *c, u32 len)
-{
-    struct vsock_pkts list = TAILQ_HEAD_INITIALIZER(list);
-    struct iovec iov[IOVS];
-    struct msghdr m = {.msg_iov = iov};
-    struct vsock_pkt *p;
-    ssize_t n;
-    int rc;
-
-    lock(c);
-    rc = c->sk->transport ? c->sk->transport->seqpacket->enqueue(c->sk, len, false, &list)
-                          : -ENOTCONN;
-    unlock(c);
-    if (rc)
-        return rc;
-    TAILQ_FOREACH(p, &list, link)
-    {
-        if (p->hdr.op == VIRTIO_VSOCK_OP_RW && m.msg_iovlen < IOVS)
-            iov[m.msg_iovlen++] = (struct iovec){p->data, p->len};
-    }
-    n = recvmsg(c->fd, &m, MSG_DONTWAIT);
-    if (n != (ssize_t)len || m.msg_flags & MSG_TRUNC) {
-        vsock_pkts_free(&list);
-        return -EIO;
-    }
-    lock(c);
-    vsock_relay_send_record(c->sk, len, &list);
-    unlock(c);
-    return 1;
-}
-
-static int seqpacket_in(struct unix_conn *c)
-{
-    ssize_t len = recv(c->fd, NULL, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
-    const struct vsock_framing_ops *framing;
-    int rc = -ENOTCONN;
-
-    if (len < 0)
-        return no_bytes(c, len);
-    if (len == 0)
-        return empty_in(c);
-    if (len > VSOCK_BUF_MAX)
-        return -EMSGSIZE;
-    lock(c);
-    framing = c->sk->transport ? c->sk->transport->seqpacket : NULL;
-    if (framing)
-        rc = vsock_wait_space(c->sk, (u32)len + framing->overhead, framing->pkts((u32)len), 0);
-    c->starved = rc == -EAGAIN;
-    unlock(c);
-    if (rc == -EAGAIN)
-        return 0;
-    if (rc == -EMSGSIZE)
-        return rc; /* the guest has no buffer that could ever hold it */
-    if (rc) {
-        guest_deaf(c);
-        return 0;
-    }
-    return record_in(c, (u32)len);
 }
 
 /* The next fragment's header. 1: it is here, 0: not yet, -errno. */
@@ -361,7 +272,7 @@ static int frame_header(struct unix_conn *c)
     if (n == 0 && (c->hdr_len || c->record))
         return -EPROTO; /* in the middle of a record */
     if (n <= 0)
-        return no_bytes(c, n);
+        return unix_no_bytes(c, n);
     c->hdr_len += (u32)n;
     if (c->hdr_len < VSOCK_FRAME_HDR)
         return 1;
@@ -397,7 +308,7 @@ static int framed_in(struct unix_conn *c)
     if (rc == -EAGAIN)
         return 0;
     if (rc) {
-        guest_deaf(c);
+        unix_guest_deaf(c);
         return 0;
     }
     lock(c);
@@ -419,7 +330,7 @@ static int framed_in(struct unix_conn *c)
 static enum unix_more carry_in(struct unix_conn *c)
 {
     static int (*const in[UNIX_KINDS])(struct unix_conn *) = {
-        [UNIX_STREAM] = stream_in, [UNIX_SEQPACKET] = seqpacket_in, [UNIX_FRAMED] = framed_in};
+        [UNIX_STREAM] = stream_in, [UNIX_SEQPACKET] = unix_record_in, [UNIX_FRAMED] = framed_in};
 
     for (unsigned i = 0; i < TURN_READS; i++) {
         int rc;
@@ -458,7 +369,7 @@ static enum unix_more ends(struct unix_conn *c)
         shutdown(c->fd, SHUT_WR);
     }
     if (deaf && !c->in_done)
-        guest_deaf(c);
+        unix_guest_deaf(c);
     if (c->hung_up && !c->out_done)
         reader_gone(c);
     return c->in_done && c->out_done ? UNIX_OVER : UNIX_IDLE;

@@ -8,12 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Records above a datagram's size are what framed mode is for. */
-#define FRAMED_BUFFER (4ull << 20)
+/* Where records above a datagram's size can go. */
+#define RECORD_BUFFER (4ull << 20)
 
 static u64 buffer_of(const struct unix_conn *c)
 {
-    return c->kind == UNIX_FRAMED ? FRAMED_BUFFER : 0;
+    return c->kind == UNIX_FRAMED || c->marks ? RECORD_BUFFER : 0;
 }
 
 static u16 type_of(enum unix_kind kind)
@@ -37,7 +37,7 @@ static struct unix_conn *conn_new(struct vsock_unix *u, enum unix_state state)
     if (!c)
         return NULL;
     c->u = u;
-    c->fd = -1;
+    c->fd = c->file = -1;
     c->state = state;
     c->starved = true; /* of an answer, first */
     TAILQ_INIT(&c->out);
@@ -99,6 +99,8 @@ void unix_conn_free(struct unix_conn *c)
     advance(c, UNIX_OPEN);
     if (c->fd >= 0)
         close(c->fd);
+    if (c->file >= 0)
+        close(c->file);
     TAILQ_REMOVE(&u->conns, c, link);
     u->nr_conns--;
     free(c);
@@ -117,7 +119,7 @@ static void conn_close(struct unix_conn *c)
 /* --- a client --- */
 
 struct unix_conn *unix_conn_hello(struct vsock_unix *u, enum unix_kind kind, int fd,
-                                  struct vsock_addr peer)
+                                  struct vsock_addr peer, bool marks)
 {
     struct unix_conn *c;
 
@@ -131,6 +133,7 @@ struct unix_conn *unix_conn_hello(struct vsock_unix *u, enum unix_kind kind, int
     c->fd = fd;
     c->kind = kind;
     c->peer = peer;
+    c->marks = marks && kind == UNIX_SEQPACKET;
     vsock_unix_prepare(fd);
     if (watch(c)) {
         unix_conn_free(c);
@@ -245,6 +248,8 @@ static int answer(struct unix_conn *c)
 static int call(struct unix_conn *c)
 {
     char text[VSOCK_UNIX_LINE];
+    struct sockaddr_un addr;
+    socklen_t len = sizeof(addr);
     int rc = unix_dial(c), n;
 
     if (rc == -EAGAIN) {
@@ -255,6 +260,8 @@ static int call(struct unix_conn *c)
         rc = watch(c);
     if (rc)
         return rc;
+    c->marks = c->kind == UNIX_SEQPACKET && !getpeername(c->fd, (struct sockaddr *)&addr, &len) &&
+               vsock_unix_takes_marks(&addr, len);
     if (!unix_to_sibling(c))
         return answer(c);
     n = snprintf(text, sizeof(text), "CONNECT %u\n", c->request.dst_port);

@@ -2,6 +2,7 @@
 // Binding, dialling and naming of Unix sockets that stand for vsock addresses.
 #include "vsock/transport/unix_name.h"
 #include "vsock/transport/unix.h"
+#include "vsock/transport/unix_record.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,8 +111,9 @@ static void say_who(int fd, u32 cid, u32 port)
 
     if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
         random = (uintptr_t)&addr ^ (u64)fd << 48;
-    n = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, VSOCK_UNIX_PEER_NAME "%u:%u/%016llx",
-                 cid, port, (unsigned long long)random);
+    n = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1,
+                 VSOCK_UNIX_PEER_NAME "%u:%u/%016llx%c", cid, port, (unsigned long long)random,
+                 VSOCK_UNIX_MARKS_NAME);
     n = bind(fd, (struct sockaddr *)&addr, offsetof(struct sockaddr_un, sun_path) + 1 + n);
     (void)n;
 }
@@ -180,6 +182,22 @@ int vsock_unix_peer(const struct sockaddr_un *addr, socklen_t len, u32 *cid, u32
     *cid = c;
     *port = n;
     return 0;
+}
+
+bool vsock_unix_takes_marks(const struct sockaddr_un *addr, socklen_t len)
+{
+    char text[sizeof(addr->sun_path) + 1] = {0};
+    const char *last;
+    u32 cid, port;
+
+    if (len <= offsetof(struct sockaddr_un, sun_path) || len > sizeof(*addr))
+        return false;
+    memcpy(text, addr->sun_path, len - offsetof(struct sockaddr_un, sun_path));
+    if (!text[0])
+        return !vsock_unix_peer(addr, len, &cid, &port) &&
+               ((const char *)addr)[len - 1] == VSOCK_UNIX_MARKS_NAME;
+    last = strrchr(text, '/');
+    return last && last - text >= 2 && !memcmp(last - 2, VSOCK_UNIX_MARKS_PATH, 3);
 }
 
 static int parse(const char *word, const char *line, size_t len, u32 *port)

@@ -28,7 +28,8 @@ int vsock_unix_listen(const char *path, int type, struct vsock_unix_listener *l,
 void vsock_unix_unlisten(struct vsock_unix_listener *l);
 
 /*
- * Connect to (path) without waiting, from a socket that says that it is (cid):(port). 0 with
+ * Connect to (path) without waiting, from a socket that says that it is (cid):(port) and
+ * takes marked records. 0 with
  * the descriptor, or -errno; -EAGAIN: the listener's backlog is full, try again later.
  */
 int vsock_unix_dial(const char *path, int type, u32 cid, u32 port, int *ret);
@@ -41,6 +42,9 @@ void vsock_unix_prepare(int fd);
 
 /* Who the address of an accepted socket says it is. 0, or -ENOENT: it does not say. */
 int vsock_unix_peer(const struct sockaddr_un *addr, socklen_t len, u32 *cid, u32 *port);
+
+/* Does an end with this address take marked records (unix_record.h)? */
+bool vsock_unix_takes_marks(const struct sockaddr_un *addr, socklen_t len);
 
 /* The longest first line: "CONNECT " in any case, blanks, a port, "\n". */
 #define VSOCK_UNIX_LINE 32

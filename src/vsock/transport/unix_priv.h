@@ -6,10 +6,12 @@
 #include "vsock/transport/unix.h"
 #include "vsock/transport/unix_frame.h"
 #include "vsock/transport/unix_name.h"
+#include "vsock/transport/unix_record.h"
 
 #include <sys/epoll.h>
 
 #define UNIX_CONNS_MAX 4096
+#define UNIX_IOVS      512
 
 enum unix_kind { UNIX_STREAM, UNIX_SEQPACKET, UNIX_FRAMED, UNIX_KINDS };
 
@@ -53,6 +55,12 @@ struct unix_conn {
     /* To the descriptor: packets taken from (sk) that are not through. */
     struct vsock_pkts out;
     u32 out_hdr; /* bytes of the first one's frame header that are through */
+
+    /* Marked records (unix_record.h). */
+    bool marks; /* the other end takes them */
+    int file;   /* the record that comes next; -1: none */
+    u32 file_len;
+    bool file_eor;
 
     /* From the descriptor, framed mode. */
     u8 hdr[VSOCK_FRAME_HDR];
@@ -99,6 +107,7 @@ struct vsock_unix {
     unsigned nr_conns, nr_hellos, nr_calls;
     u64 retry; /* when to try again what had no room; VSOCK_FOREVER: nothing */
     struct vsock_pkt *spare;
+    int mark; /* the descriptor that says MSG_EOR */
 };
 
 /* unix.c */
@@ -118,9 +127,10 @@ void unix_retry(struct vsock_unix *u);
 
 /* unix_conn.c: life of a connection. */
 
-/* A client's descriptor, which it takes; NULL after it was closed: too many, or no memory. */
+/*
+ * A client's descriptor, which it takes; (marks): it takes marked records. NULL after it was closed: too many, or no memory. */
 struct unix_conn *unix_conn_hello(struct vsock_unix *u, enum unix_kind kind, int fd,
-                                  struct vsock_addr peer);
+                                  struct vsock_addr peer, bool marks);
 
 /* A guest's request, which is answered now or later. */
 void unix_conn_call(struct vsock_unix *u, const struct vsock_hdr *h);
@@ -152,3 +162,23 @@ enum unix_more {
 };
 
 enum unix_more unix_carry(struct unix_conn *c);
+
+/* The first (n) bytes of (c->out), frame headers among them, are through; the first record is. */
+void unix_written(struct unix_conn *c, size_t n);
+
+/* A write failed with (err): wait for room, or take it that nobody reads any more. */
+void unix_not_written(struct unix_conn *c, int err);
+
+/* Nobody in the guest reads any more. */
+void unix_guest_deaf(struct unix_conn *c);
+
+/* How a read that brought nothing, (n) and errno, leads on. 0, or -errno: reset it. */
+int unix_no_bytes(struct unix_conn *c, ssize_t n);
+
+/* unix_record.c: records of SOCK_SEQPACKET sockets. */
+
+/* Write the first record of (c->out). Bytes, at least 1; 0: it would block, or nobody reads; -errno. */
+ssize_t unix_record_out(struct unix_conn *c);
+
+/* Move one record to the guest. 1: did so, 0: did not, -errno: reset it. */
+int unix_record_in(struct unix_conn *c);
