@@ -19,6 +19,7 @@
 
 #define QUEUE_SIZE  256
 #define WAITING_MAX (1u << 20)
+#define BUFFERS_MAX 64 /* that one frame is spread over; 44 of Linux's hold the largest */
 
 enum {
     QUEUE_RX,
@@ -41,7 +42,8 @@ struct net {
     struct virtio_net_options o;
     struct frame *waiting, **waiting_end;
     size_t waiting_bytes;
-    struct virtq_chain chain;
+    struct virtq_chain chain;               /* a frame from the guest */
+    struct virtq_chain buffers[BUFFERS_MAX]; /* for one frame to the guest */
     u8 out[VIRTIO_NET_FRAME_MAX]; /* the frame from the guest that is being looked at */
 };
 
@@ -130,27 +132,71 @@ static int pump_tx(struct net *n)
 
 /* --- to the guest --- */
 
-/* Put the frame into a buffer of the driver's. 1: done (or it can never fit), 0: no buffer, -EPROTO. */
+static bool mergeable(const struct net *n)
+{
+    return virtio_device_has(&n->dev, VIRTIO_NET_F_MRG_RXBUF);
+}
+
+/*
+ * Take buffers until they hold (len) bytes; their number goes to (ret). 1: they are in
+ * n->buffers; 0: there are not enough now; -EMSGSIZE: there never will be; -EPROTO.
+ */
+static int take_buffers(struct net *n, size_t len, unsigned *ret)
+{
+    struct virtq *q = &n->dev.queues[QUEUE_RX];
+    unsigned i = 0, max = mergeable(n) ? BUFFERS_MAX : 1;
+    u64 room = 0;
+    int rc = 1;
+
+    while (rc > 0 && room < len) {
+        rc = i == max ? -EMSGSIZE : virtq_pop(q, &n->buffers[i]);
+        if (rc == 0 && virtq_enable_notify(q)) /* asks for a kick behind what was taken so far */
+            rc = 1;
+        else if (rc > 0)
+            room += n->buffers[i++].in.left;
+        if (i && (n->buffers[i - 1].out.left || n->buffers[0].in.left < sizeof(net_hdr)))
+            rc = -EPROTO;
+    }
+    *ret = i;
+    while (rc <= 0 && i)
+        virtq_return(q, &n->buffers[--i]);
+    return rc;
+}
+
+/* Spread header and frame over the buffers, and give all of them to the driver at once. */
+static int fill_buffers(struct net *n, unsigned nr, const net_hdr *h, const u8 *data, size_t len)
+{
+    struct virtq *q = &n->dev.queues[QUEUE_RX];
+    int rc = virtq_in(&n->buffers[0], h, sizeof(*h));
+
+    for (unsigned i = 0; i < nr && !rc; i++) {
+        struct virtq_chain *c = &n->buffers[i];
+        size_t part = c->in.left < len ? c->in.left : len;
+
+        rc = virtq_in(c, data, part);
+        if (!rc)
+            rc = virtq_stage(q, c);
+        data += part;
+        len -= part;
+    }
+    return rc ? rc : virtq_publish(q);
+}
+
+/* Put the frame into buffers of the driver's. 1: done with it; 0: there are too few; -EPROTO. */
 static int deliver(struct net *n, const u8 *data, size_t len)
 {
-    net_hdr h = {.num_buffers = 1};
-    struct virtq *q = &n->dev.queues[QUEUE_RX];
-    struct virtq_chain *c = &n->chain;
-    int rc = virtq_pop(q, c);
+    net_hdr h = {0};
+    unsigned nr;
+    int rc = take_buffers(n, sizeof(h) + len, &nr);
 
+    if (rc == -EMSGSIZE)
+        return 1; /* lost */
     if (rc <= 0)
         return rc;
-    if (c->out.left || c->in.left < sizeof(h))
-        return -EPROTO;
-    if (c->in.left - sizeof(h) < len) {
-        virtq_unpop(q);
-        return 1;
-    }
+    h.num_buffers = (u16)nr;
     if (virtio_device_has(&n->dev, VIRTIO_NET_F_GUEST_CSUM))
         h.flags = VIRTIO_NET_HDR_F_DATA_VALID;
-    if (virtq_in(c, &h, sizeof(h)) || virtq_in(c, data, len) || virtq_push(q, c))
-        return -EPROTO;
-    return 1;
+    return fill_buffers(n, nr, &h, data, len) ? -EPROTO : 1;
 }
 
 static bool wait_for_buffer(struct net *n, const void *data, size_t len)
@@ -193,10 +239,9 @@ static int pump_rx(struct net *n)
 
         if (rc < 0)
             return rc;
-        if (rc)
-            drop_first(n);
-        else if (!virtq_enable_notify(q))
+        if (!rc)
             break;
+        drop_first(n);
     }
     return 0;
 }
@@ -305,7 +350,8 @@ int virtio_net_create(const struct virtio_net_options *o, struct virtio_device *
     n->waiting_end = &n->waiting;
     rc = virtio_device_init(&n->dev, &net_ops, NR_QUEUES, QUEUE_SIZE,
                             BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) |
-                                BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM));
+                                BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) |
+                                BIT(VIRTIO_NET_F_MRG_RXBUF));
     if (rc) {
         free(n);
         return rc;

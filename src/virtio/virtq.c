@@ -45,7 +45,7 @@ int virtq_start(struct virtq *q)
         return -EINVAL;
     if (ring(q)->check(q))
         return -EINVAL;
-    q->last_avail = q->used_idx = q->signalled = q->last_nr = 0;
+    q->last_avail = q->used_idx = q->signalled = q->last_nr = q->staged = 0;
     q->avail_wrap = q->used_wrap = true;
     q->ready = true;
     return 0;
@@ -93,9 +93,34 @@ void virtq_disable_notify(struct virtq *q)
         ring(q)->disable_notify(q);
 }
 
+void virtq_return(struct virtq *q, const struct virtq_chain *c)
+{
+    q->last_nr = c->nr;
+    virtq_unpop(q);
+}
+
+int virtq_stage(struct virtq *q, const struct virtq_chain *c)
+{
+    int rc = q->ready ? ring(q)->stage(q, c) : -EPROTO;
+
+    if (!rc)
+        q->staged++;
+    return rc;
+}
+
+int virtq_publish(struct virtq *q)
+{
+    int rc = q->ready && q->staged ? ring(q)->publish(q) : 0;
+
+    q->staged = 0;
+    return rc;
+}
+
 int virtq_push(struct virtq *q, const struct virtq_chain *c)
 {
-    return q->ready ? ring(q)->push(q, c) : -EPROTO;
+    int rc = virtq_stage(q, c);
+
+    return rc ? rc : virtq_publish(q);
 }
 
 bool virtq_should_signal(struct virtq *q)

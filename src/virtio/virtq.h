@@ -38,6 +38,11 @@ struct virtq {
     u16 signalled; /* used_idx, or (packed) a count, since the last decision whether to interrupt */
     u16 last_nr;   /* packed: descriptors of the chain that was taken last */
     bool avail_wrap, used_wrap;
+
+    /* Between virtq_stage() and virtq_publish(). */
+    u16 staged; /* chains */
+    gpa_t held; /* packed: the first one's descriptor, and the flags that it will get */
+    u16 held_flags;
 };
 
 struct virtq_seg {
@@ -88,6 +93,9 @@ int virtq_pop(struct virtq *q, struct virtq_chain *c);
 /* Put back the chain that virtq_pop() gave last: the next pop gives it again. */
 void virtq_unpop(struct virtq *q);
 
+/* The same for several, latest first: put back (c), the latest of those that are open. */
+void virtq_return(struct virtq *q, const struct virtq_chain *c);
+
 /* True if the driver has made a chain available that was not taken yet. */
 bool virtq_pending(struct virtq *q);
 
@@ -101,6 +109,13 @@ void virtq_disable_notify(struct virtq *q);
 
 /* Give (c) back to the driver. 0 or -EPROTO. */
 int virtq_push(struct virtq *q, const struct virtq_chain *c);
+
+/*
+ * The same for chains that the driver must see all at once, or not yet: virtq_stage() each, then
+ * virtq_publish(), with nothing else in between. 0 or -EPROTO.
+ */
+int virtq_stage(struct virtq *q, const struct virtq_chain *c);
+int virtq_publish(struct virtq *q);
 
 /* True if the driver wants an interrupt for what was pushed since the last one. */
 bool virtq_should_signal(struct virtq *q);

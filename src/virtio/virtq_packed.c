@@ -188,7 +188,8 @@ static void packed_disable_notify(struct virtq *q)
     virtq_store_u16(q, q->used + EVENT_FLAG, VRING_PACKED_EVENT_FLAG_DISABLE);
 }
 
-static int packed_push(struct virtq *q, const struct virtq_chain *c)
+/* The driver looks at one descriptor after the other, so it is enough to hold back the first. */
+static int packed_stage(struct virtq *q, const struct virtq_chain *c)
 {
     struct position p = {q->used_idx, q->used_wrap};
     gpa_t at = desc_at(q, p.at);
@@ -202,13 +203,22 @@ static int packed_push(struct virtq *q, const struct virtq_chain *c)
     memcpy(d + offsetof(struct vring_packed_desc, len), &c->written, sizeof(c->written));
     memcpy(d + offsetof(struct vring_packed_desc, id), &c->head, sizeof(c->head));
     mem_written(q->mem, at, sizeof(struct vring_packed_desc));
-    if (virtq_store_u16(q, at + DESC_FLAGS, flags)) /* barrier B */
+    if (!q->staged) {
+        q->held = at + DESC_FLAGS;
+        q->held_flags = flags;
+    } else if (virtq_store_u16(q, at + DESC_FLAGS, flags)) {
         return -EPROTO;
+    }
     move(q, &p, c->nr);
     q->used_idx = p.at;
     q->used_wrap = p.wrap;
     q->signalled = (u32)q->signalled + c->nr < UINT16_MAX ? q->signalled + c->nr : UINT16_MAX;
     return 0;
+}
+
+static int packed_publish(struct virtq *q)
+{
+    return virtq_store_u16(q, q->held, q->held_flags); /* barrier B */
 }
 
 /* Here (signalled) counts descriptors used since the last decision. */
@@ -240,6 +250,7 @@ const struct virtq_ring_ops virtq_packed_ops = {
     .pending = packed_pending,
     .enable_notify = packed_enable_notify,
     .disable_notify = packed_disable_notify,
-    .push = packed_push,
+    .stage = packed_stage,
+    .publish = packed_publish,
     .should_signal = packed_should_signal,
 };

@@ -16,7 +16,8 @@ struct virtq_ring_ops {
     bool (*pending)(struct virtq *q);
     bool (*enable_notify)(struct virtq *q);
     void (*disable_notify)(struct virtq *q);
-    int (*push)(struct virtq *q, const struct virtq_chain *c);
+    int (*stage)(struct virtq *q, const struct virtq_chain *c);
+    int (*publish)(struct virtq *q);
     bool (*should_signal)(struct virtq *q);
 };
 

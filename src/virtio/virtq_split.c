@@ -179,14 +179,18 @@ static void split_disable_notify(struct virtq *q)
         virtq_store_u16(q, q->used + USED_FLAGS, VRING_USED_F_NO_NOTIFY);
 }
 
-static int split_push(struct virtq *q, const struct virtq_chain *c)
+static int split_stage(struct virtq *q, const struct virtq_chain *c)
 {
     struct vring_used_elem e = {.id = c->head, .len = c->written};
-    gpa_t at = q->used + USED_RING + sizeof(e) * (q->used_idx & (q->size - 1));
+    gpa_t at =
+        q->used + USED_RING + sizeof(e) * ((u16)(q->used_idx + q->staged) & (q->size - 1));
 
-    if (mem_write(q->mem, at, &e, sizeof(e)))
-        return -EPROTO;
-    q->used_idx++;
+    return mem_write(q->mem, at, &e, sizeof(e)) ? -EPROTO : 0;
+}
+
+static int split_publish(struct virtq *q)
+{
+    q->used_idx += q->staged;
     return virtq_store_u16(q, q->used + USED_IDX, q->used_idx); /* barrier B */
 }
 
@@ -215,6 +219,7 @@ const struct virtq_ring_ops virtq_split_ops = {
     .pending = split_pending,
     .enable_notify = split_enable_notify,
     .disable_notify = split_disable_notify,
-    .push = split_push,
+    .stage = split_stage,
+    .publish = split_publish,
     .should_signal = split_should_signal,
 };

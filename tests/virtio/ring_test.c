@@ -354,6 +354,50 @@ static void test_bad_driver(void)
     is_u64(virtq_resume(&q, 4), -EINVAL, "packed: a position behind the end");
 }
 
+/* (n) buffers of one driver's offer: put back and taken again, then given back as one. */
+static void group(struct virtq_driver *d, struct virtq *q, unsigned n, bool *ok_return, bool *ok_stage,
+                  bool *ok_publish)
+{
+    unsigned back = rnd(n + 1);
+    void *token;
+    u32 len;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct virtq_seg seg = {slot_gpa(i), SLOT};
+
+        *ok_return &= !virtq_driver_add(d, &seg, 0, 1, &jobs[i]);
+    }
+    for (unsigned i = 0; i < n; i++)
+        *ok_return &= virtq_pop(q, &open_chains[i]) == 1;
+    for (unsigned i = 0; i < back; i++)
+        virtq_return(q, &open_chains[n - 1 - i]);
+    for (unsigned i = n - back; i < n; i++)
+        *ok_return &= virtq_pop(q, &open_chains[i]) == 1 && open_chains[i].segs[0].gpa == slot_gpa(i);
+    *ok_return &= !virtq_pop(q, &open_chains[n]);
+    for (unsigned i = 0; i < n; i++) {
+        *ok_stage &= !virtq_in(&open_chains[i], &i, 1 + i) && !virtq_stage(q, &open_chains[i]);
+        *ok_stage &= !virtq_driver_used(d, &token, &len);
+    }
+    *ok_publish &= !virtq_publish(q);
+    for (unsigned i = 0; i < n; i++)
+        *ok_publish &= virtq_driver_used(d, &token, &len) == 1 && token == &jobs[i] && len == 1 + i;
+    *ok_publish &= !virtq_driver_used(d, &token, &len);
+}
+
+static void test_groups(const struct layout *l)
+{
+    bool ok_return = true, ok_stage = true, ok_publish = true;
+    static struct virtq_driver d;
+    struct virtq q;
+
+    attach(&d, &q, l);
+    for (unsigned i = 0; i < 2000; i++)
+        group(&d, &q, 1 + rnd(l->size < 4 ? l->size : 4), &ok_return, &ok_stage, &ok_publish);
+    ok(ok_return, "%s: chains that are put back come again, in order", l->name);
+    ok(ok_stage, "%s: chains that are staged are not seen", l->name);
+    ok(ok_publish, "%s: and all are, once published", l->name);
+}
+
 int main(void)
 {
     ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -361,6 +405,8 @@ int main(void)
         return 99;
     for (size_t i = 0; i < ARRAY_SIZE(layouts); i++)
         test_traffic(&layouts[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(layouts); i++)
+        test_groups(&layouts[i]);
     for (size_t i = 0; i < ARRAY_SIZE(layouts); i++) {
         if (layouts[i].in_order)
             test_batch(&layouts[i]);
