@@ -8,7 +8,7 @@
 static const struct cli_command commands[] = {
     {"run", "uvirt run [OPTIONS] [-- COMMAND ARG...]",
      "boot a Linux kernel in a VM and run COMMAND there", cmd_run, true},
-    {"exec", "uvirt exec --kvm -- PROGRAM [ARG...]", "run PROGRAM with a /dev/kvm of uvirt's own",
+    {"exec", "uvirt exec [--kvm] [--vsock DIR] -- PROGRAM", "run PROGRAM with a /dev/kvm or AF_VSOCK sockets of uvirt's",
      cmd_exec, true},
     {"snapshot", "uvirt snapshot [--stop] ID FILE", "save a running VM in FILE", cmd_snapshot},
     {"restore", "uvirt restore [OPTIONS] FILE", "go on with a VM from a snapshot", cmd_restore, true},
@@ -16,6 +16,8 @@ static const struct cli_command commands[] = {
     {"stop", "uvirt stop [--timeout SECONDS] ID", "end a running VM", cmd_stop},
     {"probe", "uvirt probe", "what this host offers: engines, features, AMX", cmd_probe, true},
     {"cpuid", "uvirt cpuid [--engine E] [--cpu MODEL]", "the CPUID table of a guest", cmd_cpuid},
+    {"vsock-device", "uvirt vsock-device --socket S --cid N --path P", "a vsock device for other VMMs, over vhost-user",
+     cmd_vsock_device},
     {"version", "uvirt version", "the version of uvirt", cmd_version},
 };
 
@@ -47,6 +49,6 @@ int main(int argc, char **argv)
             return EXIT_UVIRT_FAILED;
         return commands[i].run(argc - 1, argv + 1);
     }
-    return cli_error("%s: unknown command (accepted: run, exec, snapshot, restore, ps, stop, probe, cpuid, version, help)",
+    return cli_error("%s: unknown command (accepted: run, exec, snapshot, restore, ps, stop, probe, cpuid, vsock-device, version, help)",
                      name);
 }

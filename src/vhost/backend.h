@@ -12,6 +12,13 @@ struct vhost_backend_config {
     struct virtio_device *dev; /* taken; its transport is the back end from here on */
 
     /*
+     * Offer memory in up to VHOST_USER_SLOTS_MAX regions, one by one. QEMU sends each of them
+     * once, whoever listens: a back end that is started again under a QEMU that runs gets its
+     * memory only without this, as a table.
+     */
+    bool mem_slots;
+
+    /*
      * Called with the device lock held in vhost_backend_run() and after every kick: move what
      * did not come with a kick. May be NULL.
      */

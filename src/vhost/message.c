@@ -8,7 +8,13 @@
 
 #define PROTOCOL_FEATURES                                                                          \
     (BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(VHOST_USER_PROTOCOL_F_CONFIG) |                    \
-     BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
+     BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE))
+
+static u64 protocol_features(const struct vhost_backend *b)
+{
+    return PROTOCOL_FEATURES |
+           (b->config.mem_slots ? BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) : 0);
+}
 
 #define HANDLER(name) static int name(struct vhost_backend *b, struct vhost_user_msg *m)
 
@@ -57,13 +63,13 @@ HANDLER(reset_device)
 
 HANDLER(get_protocol_features)
 {
-    m->payload.number = PROTOCOL_FEATURES;
+    m->payload.number = protocol_features(b);
     return 0;
 }
 
 HANDLER(set_protocol_features)
 {
-    if (m->payload.number & ~PROTOCOL_FEATURES)
+    if (m->payload.number & ~protocol_features(b))
         return -EINVAL;
     b->protocol_features = m->payload.number;
     return 0;
@@ -289,8 +295,8 @@ static int fail(struct vhost_backend *b, const char *name, const char *what)
 
 static int answer(struct vhost_backend *b, const struct rule *r, struct vhost_user_msg *m, int rc)
 {
-    bool asked = m->hdr.flags & VHOST_USER_NEED_REPLY &&
-                 b->protocol_features & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK);
+    /* Also one that agreed on REPLY_ACK with a back end that was here before us. */
+    bool asked = m->hdr.flags & VHOST_USER_NEED_REPLY;
 
     if (r->answer == ACK && !asked)
         return rc ? fail(b, r->name, strerror(-rc)) : 0;
