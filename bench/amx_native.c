@@ -16,8 +16,8 @@
  * thread's CPU time. A multiplication and its addition count as two operations.
  */
 
-#define TURNS     9
-#define SAMPLE_NS 1.5e6
+#define TURNS     51
+#define SAMPLE_NS 2e5
 #define ARRAY_MAX 64
 
 struct loop {

@@ -10,7 +10,7 @@
 /* The names that this host can run, with commas. */
 static void usable(char *out, size_t size)
 {
-    static const char *const names[] = {"scalar", "avx2", "vnni", "amx"};
+    static const char *const names[] = {"scalar", "avx2", "avx512", "vnni", "amx"};
     const struct amx_kernels *k;
     size_t at = 0;
 

@@ -544,7 +544,7 @@ static void products(void)
         memcpy(want, tile(d), 1024);
         memcpy(ta, tile(a), 1024);
         memcpy(tb, tile(b), 1024);
-        amx_kernels()->dp[op](want, ta, tb, m, n, k);
+        amx_dp_kernel(op)(want, ta, tb, m, n, k);
         bad += (op == AMX_DPBF16PS ? TDPBF16PS(d, a, b) : TDP(pp[op], 0x5e, d, a, b)) != OP_NEXT;
         bad +=
             memcmp(want, tile(d), 1024) || memcmp(ta, tile(a), 1024) || memcmp(tb, tile(b), 1024);

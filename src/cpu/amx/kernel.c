@@ -13,7 +13,8 @@
 
 /* Best first. */
 static const struct amx_kernels *const all[] = {&amx_kernels_amx, &amx_kernels_vnni,
-                                                &amx_kernels_avx2, &amx_kernels_scalar};
+                                                &amx_kernels_avx512, &amx_kernels_avx2,
+                                                &amx_kernels_scalar};
 
 static const struct amx_kernels *chosen;
 static amx_dp_fn *chosen_dp[AMX_DP_COUNT]; /* written once, with (chosen) */
@@ -28,6 +29,8 @@ bool amx_kernels_usable(const struct amx_kernels *k)
     if (k == &amx_kernels_vnni)
         return cpuid_host_has("avx512f") && cpuid_host_has("avx512bw") &&
                cpuid_host_has("avx512_vnni");
+    if (k == &amx_kernels_avx512)
+        return cpuid_host_has("avx512f") && cpuid_host_has("avx512bw");
     if (k == &amx_kernels_avx2)
         return cpuid_host_has("avx2") && cpuid_host_has("fma") && cpuid_host_has("f16c");
     return k == &amx_kernels_scalar;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// AMX kernels on AVX-512 (F, BW, VNNI).
+// AMX kernels on AVX-512: integers with VNNI, BF16 with F and BW alone.
 
 #include "cpu/amx/fp.h"
 #include "cpu/amx/kernel.h"
@@ -25,6 +25,7 @@
  */
 
 #define TARGET   __attribute__((target("avx512f,avx512bw,avx512vnni")))
+#define TARGET_F __attribute__((target("avx512f,avx512bw"))) /* what BF16 needs */
 #define INLINE   static inline __attribute__((always_inline))
 #define ROWS_MAX 16
 
@@ -40,7 +41,7 @@ static inline unsigned rows_for(unsigned m)
     return m > 8 ? 16 : 8;
 }
 
-TARGET INLINE void zero_rows(amx_tile_t c, unsigned from)
+TARGET_F INLINE void zero_rows(amx_tile_t c, unsigned from)
 {
 #pragma GCC unroll 16
     for (unsigned i = from; i < ROWS_MAX; i++)
@@ -152,11 +153,11 @@ TARGET static void dpbuud(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, 
 }
 
 /* The two BF16 halves of every dword, widened to FP32. */
-TARGET INLINE __m512 even_half(__m512i v)
+TARGET_F INLINE __m512 even_half(__m512i v)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
 }
-TARGET INLINE __m512 odd_half(__m512i v)
+TARGET_F INLINE __m512 odd_half(__m512i v)
 {
     return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000)));
 }
@@ -164,8 +165,8 @@ TARGET INLINE __m512 odd_half(__m512i v)
 #define BF16_ROWS 8
 
 /* Rows [row, row + BF16_ROWS). */
-TARGET INLINE void bf16_rows(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned row,
-                             unsigned m, unsigned n, unsigned k)
+TARGET_F INLINE void bf16_rows(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned row,
+                               unsigned m, unsigned n, unsigned k)
 {
     __m512 even[BF16_ROWS], odd[BF16_ROWS];
     __mmask16 mask = columns(n);
@@ -194,7 +195,7 @@ TARGET INLINE void bf16_rows(amx_tile_t c, const amx_tile_t a, const amx_tile_t 
     }
 }
 
-TARGET static __attribute__((noinline)) void
+TARGET_F static __attribute__((noinline)) void
 bf16_tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n, unsigned k)
 {
     bf16_rows(c, a, b, 0, m, n, k);
@@ -212,6 +213,9 @@ static void dpbf16ps(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsig
     bf16_tile(c, a, b, m, n, k);
     mxcsr_leave(mxcsr);
 }
+
+const struct amx_kernels amx_kernels_avx512 = {"avx512",
+                                               {[AMX_DPBF16PS] = dpbf16ps, AMX_FP_ENTRIES(avx512)}};
 
 const struct amx_kernels amx_kernels_vnni = {
     "vnni", {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps, AMX_FP_ENTRIES(avx512)}};
