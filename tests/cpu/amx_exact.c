@@ -306,7 +306,7 @@ static void all_kernels(enum amx_dp op, unsigned cases)
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
         if (!amx_kernels_usable(all[i]))
             skip("this host cannot run them", "%s %s", instructions[op].name, all[i]->name);
-        else if (all[i]->dp[op])
+        else if (all[i]->dp[op] && !(i && all[i]->dp[op] == all[i - 1]->dp[op]))
             kernel_against_scalar(all[i], op, cases);
     }
 }
