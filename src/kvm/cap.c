@@ -103,6 +103,8 @@ int kvm_cap_check(const struct kvm_vm *vm, unsigned long cap)
         return cpus < 1 ? 1 : cpus > KVM_VCPUS_MAX ? KVM_VCPUS_MAX : (int)cpus;
     case KVM_CAP_XSAVE2:
         return xsave2_size();
+    case KVM_CAP_X86_XSAVE_EXTENSION:
+        return !!(cpu_xcr0_supported() & XCR0_XTILEDATA); /* then there is XFD */
     default:
         break;
     }

@@ -53,15 +53,30 @@ u32 kvm_vcpu_xsave_size(const struct kvm_vcpu *v)
     return size > sizeof(struct kvm_xsave) ? size : sizeof(struct kvm_xsave);
 }
 
-static int xsave_out(struct kvm_vcpu *v, unsigned long to, u32 size)
+/* The image in (size) bytes, and zeros up to (room). */
+static int xsave_out(struct kvm_vcpu *v, unsigned long to, u32 size, u32 room)
 {
-    void *image = calloc(1, size);
+    void *image = calloc(1, room);
     int rc;
 
     if (!image)
         return -ENOMEM;
     xstate_get(v->cpu, image, size);
-    rc = kvm_copy_out(to, image, size);
+    rc = kvm_copy_out(to, image, room);
+    free(image);
+    return rc;
+}
+
+static int xsave_in(struct kvm_vcpu *v, unsigned long from, u32 size)
+{
+    void *image = malloc(size);
+    int rc;
+
+    if (!image)
+        return -ENOMEM;
+    rc = kvm_copy_in(image, from, size);
+    if (!rc)
+        rc = xstate_set(v->cpu, image, size);
     free(image);
     return rc;
 }
@@ -70,27 +85,27 @@ int kvm_vcpu_get_xsave(struct kvm_vcpu *v, void *arg, unsigned long raw)
 {
     if (kvm_vcpu_xsave_size(v) > sizeof(struct kvm_xsave))
         return -EINVAL; /* the image would be cut: KVM_GET_XSAVE2 */
-    return xsave_out(v, raw, sizeof(struct kvm_xsave));
+    return xsave_out(v, raw, sizeof(struct kvm_xsave), sizeof(struct kvm_xsave));
 }
 
 int kvm_vcpu_get_xsave2(struct kvm_vcpu *v, void *arg, unsigned long raw)
 {
-    return xsave_out(v, raw, kvm_vcpu_xsave_size(v));
+    return xsave_out(v, raw, kvm_vcpu_xsave_size(v), kvm_vcpu_xsave_size(v));
 }
 
 int kvm_vcpu_set_xsave(struct kvm_vcpu *v, void *arg, unsigned long raw)
 {
-    u32 size = kvm_vcpu_xsave_size(v);
-    void *image = malloc(size);
-    int rc;
+    return xsave_in(v, raw, kvm_vcpu_xsave_size(v));
+}
 
-    if (!image)
-        return -ENOMEM;
-    rc = kvm_copy_in(image, raw, size);
-    if (!rc)
-        rc = xstate_set(v->cpu, image, size);
-    free(image);
-    return rc;
+int kvm_vcpu_get_xsave_extension(struct kvm_vcpu *v, void *arg, unsigned long raw)
+{
+    return xsave_out(v, raw, kvm_vcpu_xsave_size(v), sizeof(struct kvm_xsave_extension));
+}
+
+int kvm_vcpu_set_xsave_extension(struct kvm_vcpu *v, void *arg, unsigned long raw)
+{
+    return xsave_in(v, raw, sizeof(struct kvm_xsave_extension));
 }
 
 int kvm_vcpu_get_xcrs(struct kvm_vcpu *v, void *arg, unsigned long raw)

@@ -28,11 +28,19 @@ KVM_ROW_VCPU(KVM_GET_FPU, OUT, struct kvm_fpu, kvm_vcpu_get_fpu, 0,
 KVM_ROW_VCPU(KVM_SET_FPU, IN, struct kvm_fpu, kvm_vcpu_set_fpu, 0,
     "The inverse; MXCSR stays.")
 KVM_ROW_VCPU(KVM_GET_XSAVE, VAR, struct kvm_xsave, kvm_vcpu_get_xsave, KVM_CAP_XSAVE,
-    "Standard-format image of 4096 bytes. EINVAL once CPUID offers tile data.")
+    "Standard-format image of 4096 bytes, laid out as the vCPU's CPUID.0D says (Intel's layout where that cannot be). "
+    "EINVAL once CPUID offers tile data.")
 KVM_ROW_VCPU(KVM_GET_XSAVE2, VAR, struct kvm_xsave, kvm_vcpu_get_xsave2, KVM_CAP_XSAVE2,
     "The image in full: as many bytes as KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2) says at most.")
 KVM_ROW_VCPU(KVM_SET_XSAVE, VAR, struct kvm_xsave, kvm_vcpu_set_xsave, KVM_CAP_XSAVE,
     "The inverse of both. EINVAL for components that are not supported or a bad header.")
+KVM_ROW_VCPU(KVM_GET_XSAVE_EXTENSION, VAR, struct kvm_xsave_extension, kvm_vcpu_get_xsave_extension,
+    KVM_CAP_X86_XSAVE_EXTENSION,
+    "The image in full in a struct of 12288 bytes, the rest zero: the form of the first proposal of guest AMX. It shares its "
+    "capability number, 191, with KVM_CAP_SYS_HYPERV_CPUID, which is not offered.")
+KVM_ROW_VCPU(KVM_SET_XSAVE_EXTENSION, VAR, struct kvm_xsave_extension, kvm_vcpu_set_xsave_extension,
+    KVM_CAP_X86_XSAVE_EXTENSION,
+    "The inverse, under KVM_SET_XSAVE's rules; the bytes past the image are ignored.")
 KVM_ROW_VCPU(KVM_GET_XCRS, OUT, struct kvm_xcrs, kvm_vcpu_get_xcrs, KVM_CAP_XCRS,
     "XCR0.")
 KVM_ROW_VCPU(KVM_SET_XCRS, IN, struct kvm_xcrs, kvm_vcpu_set_xcrs, KVM_CAP_XCRS,
@@ -45,7 +53,8 @@ KVM_ROW_VCPU(KVM_SET_CPUID, VAR, struct kvm_cpuid, kvm_vcpu_set_cpuid, 0,
     "As KVM_SET_CPUID2, in the old layout.")
 KVM_ROW_VCPU(KVM_SET_CPUID2, VAR, struct kvm_cpuid2, kvm_vcpu_set_cpuid2, KVM_CAP_EXT_CPUID,
     "The guest's CPUID. E2BIG past 256 entries; EINVAL for a change after the first KVM_RUN; EPERM for tile data without "
-    "permission.")
+    "permission. XSAVE images have their areas where 0D.n:EBX says if those lie past the header, within KVM_GET_XSAVE's "
+    "image and apart; else where Intel has them, and the subleaves are changed to say so.")
 KVM_ROW_VCPU(KVM_GET_CPUID2, VAR, struct kvm_cpuid2, kvm_vcpu_get_cpuid2, KVM_CAP_EXT_CPUID,
     "The guest's CPUID as it would read it now.")
 KVM_ROW_VCPU(KVM_GET_VCPU_EVENTS, OUT, struct kvm_vcpu_events, kvm_vcpu_get_events, KVM_CAP_VCPU_EVENTS,

@@ -45,6 +45,17 @@ struct kvm_pre_fault_memory {
 #define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
 #endif
 
+/*
+ * The forms in which guest AMX was first proposed (RFC of February 2021). Linux took KVM_GET_XSAVE2 instead and gave the
+ * capability's number to Hyper-V's CPUID on the system descriptor, which this KVM does not have.
+ */
+#define KVM_CAP_X86_XSAVE_EXTENSION 191
+struct kvm_xsave_extension {
+    __u32 region[3072];
+};
+#define KVM_GET_XSAVE_EXTENSION _IOW(KVMIO, 0xa4, struct kvm_xsave_extension)
+#define KVM_SET_XSAVE_EXTENSION _IOW(KVMIO, 0xa5, struct kvm_xsave_extension)
+
 #ifndef KVM_X86_GRP_SYSTEM
 #define KVM_X86_GRP_SYSTEM 0
 #endif
@@ -62,4 +73,6 @@ struct kvm_pre_fault_memory {
 _Static_assert(sizeof(struct kvm_userspace_memory_region2) == 160, "KVM_SET_USER_MEMORY_REGION2");
 _Static_assert(sizeof(struct kvm_pre_fault_memory) == 64, "KVM_PRE_FAULT_MEMORY");
 _Static_assert(KVM_GET_XSAVE2 == 0x9000aecf, "KVM_GET_XSAVE2");
+_Static_assert(KVM_GET_XSAVE_EXTENSION == 0x7000aea4, "KVM_GET_XSAVE_EXTENSION");
+_Static_assert(KVM_SET_XSAVE_EXTENSION == 0x7000aea5, "KVM_SET_XSAVE_EXTENSION");
 _Static_assert(sizeof(struct kvm_lapic_state) == 1024, "KVM_GET_LAPIC");
