@@ -277,6 +277,30 @@ static void two_chains(const struct amx_kernels *k)
     is_u64(dword(t.c[0]), 0x4b800002, "%s: even and odd products have a sum each", k->name);
 }
 
+/* Rows apart, against each other and on one place, the sources likewise. */
+static void rows_in_order(const struct amx_kernels *k)
+{
+    static const u64 strides[] = {64, 0, 1, 65, 256, (u64)-64};
+    u8 from[16 * 256 + 64], to[16 * 256 + 64], want[16 * 256 + 64];
+    unsigned bad = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(strides) * ARRAY_SIZE(strides) * 2; i++) {
+        u64 d = strides[i % ARRAY_SIZE(strides)], s = strides[i / ARRAY_SIZE(strides) % 6];
+        unsigned count = i % 2 ? 16 : 1 + i % 15;
+        size_t at_d = d > 256 ? 1024 : 0, at_s = s > 256 ? 1024 : 0;
+
+        for (unsigned b = 0; b < sizeof(from); b++)
+            from[b] = (u8)rnd();
+        memset(to, 0, sizeof(to));
+        memset(want, 0, sizeof(want));
+        k->rows(to + at_d, d, from + at_s, s, count);
+        for (unsigned r = 0; r < count; r++)
+            memcpy(want + at_d + r * d, from + at_s + r * s, 64);
+        bad += memcmp(to, want, sizeof(to)) != 0;
+    }
+    is_u64(bad, 0, "%s: rows are copied in order", k->name);
+}
+
 static void speed(const struct amx_kernels *k, unsigned op)
 {
     unsigned rounds = k == &amx_kernels_scalar ? 20 : 20000;
@@ -361,6 +385,8 @@ int main(int argc, char **argv)
             skip("this host cannot run them", "%s kernels", all[i]->name);
             continue;
         }
+        if (all[i]->rows)
+            rows_in_order(all[i]);
         if (all[i]->dp[AMX_DPBSSD])
             mistake_3_signed_bytes(all[i]);
         mistake_10_subtract_near_ftz(all[i]);

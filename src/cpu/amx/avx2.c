@@ -173,5 +173,15 @@ static void dpbf16ps(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsig
     mxcsr_leave(mxcsr);
 }
 
+TARGET static void rows(u8 *dst, u64 dst_stride, const u8 *src, u64 src_stride, unsigned count)
+{
+    for (; count; count--, dst += dst_stride, src += src_stride) {
+        __m256i low = _mm256_loadu_si256((const __m256i *)src);
+
+        _mm256_storeu_si256((__m256i *)dst + 1, _mm256_loadu_si256((const __m256i *)src + 1));
+        _mm256_storeu_si256((__m256i *)dst, low);
+    }
+}
+
 const struct amx_kernels amx_kernels_avx2 = {
-    "avx2", {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps, AMX_FP_ENTRIES(avx2)}};
+    "avx2", {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps, AMX_FP_ENTRIES(avx2)}, rows};

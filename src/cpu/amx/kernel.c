@@ -17,7 +17,9 @@ static const struct amx_kernels *const all[] = {&amx_kernels_amx, &amx_kernels_v
                                                 &amx_kernels_scalar};
 
 static const struct amx_kernels *chosen;
-static amx_dp_fn *chosen_dp[AMX_DP_COUNT]; /* written once, with (chosen) */
+/* Written once, with (chosen); whoever finds NULL here sees to that first. */
+static _Atomic(amx_dp_fn *) chosen_dp[AMX_DP_COUNT];
+static _Atomic(amx_rows_fn *) chosen_rows;
 static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
 
 bool amx_kernels_usable(const struct amx_kernels *k)
@@ -64,6 +66,8 @@ static void choose_each(void)
             if (!chosen_dp[op])
                 chosen_dp[op] = all[i]->dp[op];
         }
+        if (!chosen_rows)
+            chosen_rows = all[i]->rows;
     }
 }
 
@@ -82,6 +86,20 @@ const struct amx_kernels *amx_kernels(void)
 
 amx_dp_fn *amx_dp_kernel(enum amx_dp op)
 {
+    amx_dp_fn *dp = atomic_load_explicit(&chosen_dp[op], memory_order_relaxed);
+
+    if (likely(dp))
+        return dp;
     pthread_once(&chosen_once, choose);
     return chosen_dp[op];
+}
+
+amx_rows_fn *amx_rows_kernel(void)
+{
+    amx_rows_fn *rows = atomic_load_explicit(&chosen_rows, memory_order_relaxed);
+
+    if (likely(rows))
+        return rows;
+    pthread_once(&chosen_once, choose);
+    return chosen_rows;
 }

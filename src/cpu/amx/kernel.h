@@ -16,6 +16,12 @@ typedef u8 amx_tile_t[16][64];
 typedef void amx_dp_fn(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n,
                        unsigned k);
 
+/*
+ * Copy (rows) rows of 64 bytes in order, first to last; from one to the next (dst) and (src) go on by their
+ * strides. No alignment is needed.
+ */
+typedef void amx_rows_fn(u8 *dst, u64 dst_stride, const u8 *src, u64 src_stride, unsigned rows);
+
 enum amx_dp {
     AMX_DPBSSD,
     AMX_DPBSUD,
@@ -36,6 +42,7 @@ enum amx_dp {
 struct amx_kernels {
     const char *name;            /* as UVIRT_AMX has it */
     amx_dp_fn *dp[AMX_DP_COUNT]; /* NULL: none that is faster than the next best kernels' */
+    amx_rows_fn *rows;           /* NULL: likewise */
 };
 
 extern const struct amx_kernels
@@ -69,3 +76,4 @@ const struct amx_kernels *amx_kernels(void);
 
 /* The kernel for (op) among those of amx_kernels(), or else of the next best. */
 amx_dp_fn *amx_dp_kernel(enum amx_dp op);
+amx_rows_fn *amx_rows_kernel(void);

@@ -60,6 +60,8 @@ int amx_op_tilerelease(struct cpu *c, const struct insn *in)
     return OP_NEXT;
 }
 
+static const u8 zero_row[AMX_ROW_BYTES];
+
 /* SDM 2B TILEZERO. Columns need not be whole dwords, and start_row does not matter. */
 int amx_op_tilezero(struct cpu *c, const struct insn *in)
 {
@@ -71,7 +73,7 @@ int amx_op_tilezero(struct cpu *c, const struct insn *in)
     if (!amx_tile_valid(a, in->reg))
         return cpu_raise_ud(c);
     if (a->tile_inuse)
-        memset(a->tile[in->reg], 0, sizeof(a->tile[0]));
+        amx_rows_kernel()(a->tile[in->reg][0], AMX_ROW_BYTES, zero_row, 0, AMX_ROWS);
     a->start_row = 0;
     return OP_NEXT;
 }
@@ -153,8 +155,8 @@ int amx_op_tileload(struct cpu *c, const struct insn *in)
     row = a->start_row;
     src = rows_peek(c, in, row, rows, len, false, &stride);
     if (likely(src && len == AMX_ROW_BYTES)) {
-        for (; row < rows; row++, src += stride)
-            memcpy(tile[row], src, AMX_ROW_BYTES);
+        amx_rows_kernel()(tile[row], AMX_ROW_BYTES, src, stride, rows - row);
+        row = rows;
     }
     for (; row < rows; row++) {
         rc = row_load(c, in, row, tile[row], len);
@@ -162,7 +164,8 @@ int amx_op_tileload(struct cpu *c, const struct insn *in)
             break;
     }
     /* Rows that are not there, and after a fault those that are still to come. */
-    memset(tile[row], 0, (AMX_ROWS - row) * AMX_ROW_BYTES);
+    if (unlikely(row < AMX_ROWS))
+        memset(tile[row], 0, (AMX_ROWS - row) * AMX_ROW_BYTES);
     a->start_row = rc ? (u8)row : 0;
     return rc;
 }
@@ -170,7 +173,6 @@ int amx_op_tileload(struct cpu *c, const struct insn *in)
 /* SDM 2B TILESTORED. */
 int amx_op_tilestore(struct cpu *c, const struct insn *in)
 {
-    static const u8 zero[AMX_ROW_BYTES];
     struct cpu_amx *a = &c->amx;
     unsigned row, rows = a->rows[in->reg], len = a->colsb[in->reg];
     int rc = check_memory_form(c, in), ret = OP_NEXT;
@@ -181,8 +183,12 @@ int amx_op_tilestore(struct cpu *c, const struct insn *in)
         return rc;
     row = a->start_row;
     dst = rows_peek(c, in, row, rows, len, true, &stride);
+    if (likely(dst && len == AMX_ROW_BYTES && a->tile_inuse)) {
+        amx_rows_kernel()(dst, stride, a->tile[in->reg][row], AMX_ROW_BYTES, rows - row);
+        row = rows;
+    }
     for (; row < rows; row++) {
-        const u8 *src = a->tile_inuse ? a->tile[in->reg][row] : zero;
+        const u8 *src = a->tile_inuse ? a->tile[in->reg][row] : zero_row;
 
         if (likely(dst)) {
             row_copy(dst, src, len);

@@ -249,8 +249,15 @@ FP8_KERNEL(dpbhf8ps, true, false)
 FP8_KERNEL(dphbf8ps, false, true)
 FP8_KERNEL(dphf8ps, false, false)
 
+static void rows(u8 *dst, u64 dst_stride, const u8 *src, u64 src_stride, unsigned count)
+{
+    for (; count; count--, dst += dst_stride, src += src_stride)
+        memmove(dst, src, 64);
+}
+
 const struct amx_kernels amx_kernels_scalar = {
     .name = "scalar",
+    .rows = rows,
     .dp = {[AMX_DPBSSD] = dpbssd,
            [AMX_DPBSUD] = dpbsud,
            [AMX_DPBUSD] = dpbusd,

@@ -214,8 +214,14 @@ static void dpbf16ps(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsig
     mxcsr_leave(mxcsr);
 }
 
-const struct amx_kernels amx_kernels_avx512 = {"avx512",
-                                               {[AMX_DPBF16PS] = dpbf16ps, AMX_FP_ENTRIES(avx512)}};
+TARGET_F static void rows(u8 *dst, u64 dst_stride, const u8 *src, u64 src_stride, unsigned count)
+{
+    for (; count; count--, dst += dst_stride, src += src_stride)
+        _mm512_storeu_si512(dst, _mm512_loadu_si512(src));
+}
+
+const struct amx_kernels amx_kernels_avx512 = {
+    "avx512", {[AMX_DPBF16PS] = dpbf16ps, AMX_FP_ENTRIES(avx512)}, rows};
 
 const struct amx_kernels amx_kernels_vnni = {
-    "vnni", {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps, AMX_FP_ENTRIES(avx512)}};
+    "vnni", {dpbssd, dpbsud, dpbusd, dpbuud, dpbf16ps, AMX_FP_ENTRIES(avx512)}, rows};
