@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// One encoding of every AMX form, written by hand, and a CPU to run it on.
+#pragma once
+
+#include "cpu/amx/form.h"
+#include "op_cpu.h"
+#include "rand.h"
+
+#define CFG DATA
+#define SRC (DATA + 0x10000)
+
+static u8 cfg[64];
+
+/* Palette 1, all tiles (rows) x (colsb), everything enabled. */
+static void fresh(u8 rows, u16 colsb)
+{
+    op_reset();
+    c->amx_missing = 0;
+    memset(cfg, 0, sizeof(cfg));
+    cfg[0] = 1;
+    for (unsigned i = 0; i < 8; i++) {
+        memcpy(cfg + 16 + i * 2, &colsb, 2);
+        cfg[48 + i] = rows;
+    }
+    memcpy(ram + CFG, cfg, 64);
+    c->r[REG_RAX] = CFG;
+    OP(0xc4, 0xe2, 0x78, 0x49, 0x00);
+    c->r[REG_RAX] = SRC;
+    c->r[REG_RDX] = 64;
+}
+
+static u8 *tile(unsigned t)
+{
+    return c->amx.tile[t][0];
+}
+
+/* TILELOADD tmm(t), [rax + rdx] */
+static void load(unsigned t)
+{
+    OP(0xc4, 0xe2, 0x7b, 0x4b, (u8)(0x04 | t << 3), 0x10);
+}
+
+/* As other people's assemblers have them. */
+struct code {
+    u8 byte[9], len;
+    const char *name;
+    u8 reg, rm, vvvv; /* operands; of rows to zmm: zmm, tile, register or immediate */
+};
+
+static const struct code codes[] = {
+    {{0xc4, 0xe2, 0x78, 0x49, 0x00}, 5, "LDTILECFG", 0, 0, 0},
+    {{0xc4, 0xe2, 0x79, 0x49, 0x00}, 5, "STTILECFG", 0, 0, 0},
+    {{0xc4, 0xe2, 0x78, 0x49, 0xc0}, 5, "TILERELEASE", 0, 0, 0},
+    {{0xc4, 0xe2, 0x7b, 0x49, 0xd8}, 5, "TILEZERO", 3, 0, 0},
+    {{0xc4, 0xe2, 0x7b, 0x4b, 0x34, 0x10}, 6, "TILELOADD", 6, 0, 0},
+    {{0xc4, 0xe2, 0x79, 0x4b, 0x34, 0x10}, 6, "TILELOADDT1", 6, 0, 0},
+    {{0xc4, 0xe2, 0x7a, 0x4b, 0x34, 0x10}, 6, "TILESTORED", 6, 0, 0},
+    {{0xc4, 0xe2, 0x5b, 0x5e, 0xf5}, 5, "TDPBSSD", 6, 5, 4},
+    {{0xc4, 0xe2, 0x5a, 0x5e, 0xf5}, 5, "TDPBSUD", 6, 5, 4},
+    {{0xc4, 0xe2, 0x59, 0x5e, 0xf5}, 5, "TDPBUSD", 6, 5, 4},
+    {{0xc4, 0xe2, 0x58, 0x5e, 0xf5}, 5, "TDPBUUD", 6, 5, 4},
+    {{0xc4, 0xe2, 0x5a, 0x5c, 0xf5}, 5, "TDPBF16PS", 6, 5, 4},
+    {{0xc4, 0xe2, 0x5b, 0x5c, 0xf5}, 5, "TDPFP16PS", 6, 5, 4},
+    {{0xc4, 0xe2, 0x59, 0x6c, 0xf5}, 5, "TCMMIMFP16PS", 6, 5, 4},
+    {{0xc4, 0xe2, 0x58, 0x6c, 0xf5}, 5, "TCMMRLFP16PS", 6, 5, 4},
+    {{0xc4, 0xe5, 0x58, 0xfd, 0xf5}, 5, "TDPBF8PS", 6, 5, 4},
+    {{0xc4, 0xe5, 0x5b, 0xfd, 0xf5}, 5, "TDPBHF8PS", 6, 5, 4},
+    {{0xc4, 0xe5, 0x5a, 0xfd, 0xf5}, 5, "TDPHBF8PS", 6, 5, 4},
+    {{0xc4, 0xe5, 0x59, 0xfd, 0xf5}, 5, "TDPHF8PS", 6, 5, 4},
+    {{0xc4, 0xa5, 0x58, 0xfd, 0xf5}, 5, "TDPBF8PS", 6, 5, 4}, /* VEX.X means nothing here */
+    {{0xc4, 0xe2, 0x59, 0x48, 0xf5}, 5, "TMMULTF32PS", 6, 5, 4},
+    {{0xc4, 0xe2, 0x7b, 0x4a, 0x34, 0x10}, 6, "TILELOADDRS", 6, 0, 0},
+    {{0xc4, 0xe2, 0x79, 0x4a, 0x34, 0x10}, 6, "TILELOADDRST1", 6, 0, 0},
+    {{0x62, 0xe2, 0x76, 0x48, 0x4a, 0xf5}, 6, "TCVTROWD2PS", 22, 5, REG_RCX},
+    {{0x62, 0xe3, 0x7e, 0x48, 0x07, 0xf5, 0x7b}, 7, "TCVTROWD2PS", 22, 5, 123},
+    {{0x62, 0x62, 0x6f, 0x48, 0x6d, 0xf2}, 6, "TCVTROWPS2BF16H", 30, 2, REG_RDX},
+    {{0x62, 0x63, 0x7f, 0x48, 0x07, 0xf5, 0x7b}, 7, "TCVTROWPS2BF16H", 30, 5, 123},
+    {{0x62, 0x62, 0x6e, 0x48, 0x6d, 0xf5}, 6, "TCVTROWPS2BF16L", 30, 5, REG_RDX},
+    {{0x62, 0x63, 0x7e, 0x48, 0x77, 0xf2, 0x7b}, 7, "TCVTROWPS2BF16L", 30, 2, 123},
+    {{0x62, 0xe2, 0x74, 0x48, 0x6d, 0xf5}, 6, "TCVTROWPS2PHH", 22, 5, REG_RCX},
+    {{0x62, 0xe3, 0x7c, 0x48, 0x07, 0xf2, 0x7b}, 7, "TCVTROWPS2PHH", 22, 2, 123},
+    {{0x62, 0xe2, 0x75, 0x48, 0x6d, 0xf5}, 6, "TCVTROWPS2PHL", 22, 5, REG_RCX},
+    {{0x62, 0xe3, 0x7f, 0x48, 0x77, 0xf2, 0x7b}, 7, "TCVTROWPS2PHL", 22, 2, 123},
+    {{0x62, 0xe2, 0x75, 0x48, 0x4a, 0xf3}, 6, "TILEMOVROW", 22, 3, REG_RCX},
+    {{0x62, 0xe3, 0x7d, 0x48, 0x07, 0xf2, 0x7b}, 7, "TILEMOVROW", 22, 2, 123},
+};
+
+/* The form that (k) is, by name and what follows ModRM. */
+static const struct amx_form *form_of(const struct code *k)
+{
+    for (const struct amx_form *f = amx_forms; f->name; f++) {
+        if (!strcmp(f->name, k->name) && (f->shape == AMX_SHAPE_ROW_IMM) == (k->len == 7))
+            return f;
+    }
+    return NULL;
+}
+
+static bool is_row(const struct amx_form *f)
+{
+    return f->shape == AMX_SHAPE_ROW_REG || f->shape == AMX_SHAPE_ROW_IMM;
+}
+
+static int run_code(const struct code *k)
+{
+    return op_run(k->byte, k->len);
+}
