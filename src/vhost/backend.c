@@ -178,11 +178,10 @@ static bool messages(struct vhost_backend *b)
     return !rc;
 }
 
-/* One round of the loop. 1: go on, 0: told to stop, or -errno. */
-static int round_once(struct vhost_backend *b, int listener)
+int vhost_backend_round(struct vhost_backend *b, int listener, int timeout)
 {
     struct epoll_event events[EVENTS];
-    int n = epoll_wait(b->epoll, events, EVENTS, -1), rc = 0;
+    int n = epoll_wait(b->epoll, events, EVENTS, timeout), rc = 0;
     bool gone = false;
 
     if (n < 0)
@@ -218,14 +217,14 @@ int vhost_backend_serve(struct vhost_backend *b, int listener, int stop)
         /* While one is there, others wait in the listener's queue. */
         rc = watch(b, listener, EVENT_LISTENER);
         while (!rc && b->fd < 0) {
-            rc = round_once(b, listener);
+            rc = vhost_backend_round(b, listener, -1);
             if (rc <= 0)
                 goto out;
             rc = 0;
         }
         unwatch(b, listener);
         while (!rc && b->fd >= 0) {
-            rc = round_once(b, listener);
+            rc = vhost_backend_round(b, listener, -1);
             if (rc <= 0)
                 goto out;
             rc = 0;
@@ -239,22 +238,12 @@ out:
     return rc;
 }
 
-int vhost_backend_serve_one(struct vhost_backend *b, int fd, int stop)
+int vhost_backend_adopt(struct vhost_backend *b, int fd)
 {
-    int rc = watch(b, stop, EVENT_STOP);
+    int rc = watch(b, fd, EVENT_FRONT_END);
 
     if (!rc)
-        rc = watch(b, fd, EVENT_FRONT_END);
-    b->fd = fd;
+        b->fd = fd;
     b->why[0] = 0;
-    while (!rc && b->fd >= 0) {
-        rc = round_once(b, -1);
-        if (rc <= 0)
-            break;
-        rc = 0;
-    }
-    unwatch(b, stop);
-    if (b->fd >= 0)
-        hang_up(b);
     return rc;
 }

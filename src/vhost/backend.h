@@ -44,8 +44,5 @@ void vhost_backend_free(struct vhost_backend *b);
  */
 int vhost_backend_serve(struct vhost_backend *b, int listener, int stop);
 
-/* As above for one that is connected already, until it goes; (fd) is closed. */
-int vhost_backend_serve_one(struct vhost_backend *b, int fd, int stop);
-
 /* Have pump() called, here or by the thread that is at it. From any thread. */
 void vhost_backend_run(struct vhost_backend *b);

@@ -39,6 +39,15 @@ struct vhost_backend {
 };
 
 /*
+ * One round of the loop, after at most (timeout) ms, -1: no limit. 1: go on, 0: told to stop,
+ * or -errno. (listener) is used while no front end is there.
+ */
+int vhost_backend_round(struct vhost_backend *b, int listener, int timeout);
+
+/* Take (fd) as the front end: 0, or -errno and (fd) stays the caller's. */
+int vhost_backend_adopt(struct vhost_backend *b, int fd);
+
+/*
  * Do what the message in b->rx asks for, and answer it. 0 or -errno: the connection is over,
  * and b->why says why.
  */
