@@ -336,6 +336,7 @@ struct cpu {
     const volatile u8 *stop_flag; /* polled now and then: nonzero acts as CPU_REQ_EXIT; may be NULL */
     u32 link_epoch; /* changes when links between blocks by RIP become doubtful */
     u64 link_base;  /* of CS, that those links were made with; 0 in 64-bit mode */
+    u32 global_epoch; /* the same for links among global pages */
     u32 recheck_epoch; /* changes when blocks must be compared with memory again */
     struct cpu_jit j;
 
@@ -372,6 +373,7 @@ struct cpu {
     struct tlb *tlbs[4]; /* by enum tlb_view */
     struct block_cache *blocks;
     struct jit *jit; /* NULL: the interpreter runs everything */
+    struct cpu_undo *undo; /* stores are noted there before they are made: jit/lockstep.h. NULL: they are not */
     struct cpu_world *world;
     const struct cpu_bus *bus;
     void *owner; /* the bus's own */

@@ -37,6 +37,8 @@ struct jit_code {
     struct jit_page *page;
     struct jit_code *next; /* in its page */
     u32 entry[JIT_ENTRIES];
+    u32 hot_end;
+    bool once;             /* not to be run by both engines */
     u16 flags_in;          /* arithmetic RFLAGS bits that it may read before writing them */
     u16 nsites;
     struct jit_site site[];
@@ -49,7 +51,8 @@ struct jit_page {
     struct jit_code *codes;
     u32 gen, recheck;      /* as in struct block, of all of (codes) */
     u64 lin;               /* where it is mapped, */
-    u32 lin_epoch;         /* as of this link_epoch */
+    u32 lin_epoch, global_epoch; /* as of this link_epoch or, if (global), this global_epoch */
+    bool global;           /* by a global page in the upper half */
     u32 kills;             /* how often its code changed */
 };
 
@@ -61,6 +64,7 @@ struct jit_glue {
     u32 leave;       /* exits: cpu->rip and j.site are set */
     u32 leave_none;  /* the same without a site */
     u32 op[2][2];    /* run the op of the insn at T0: [stack window refilled][vector state live again] */
+    u32 op_tail;     /* run the op and go on at the translation of wherever it led; does not return */
     u32 vec_load;    /* make vector state live */
 };
 
@@ -74,6 +78,7 @@ struct jit {
     struct jit_page *page[JIT_PAGES];
     struct decoded insn[BLOCK_INSNS]; /* of the block being translated */
     u64 target; /* cpu->rip when translated code was left last */
+    struct cpu_undo *lockstep; /* NULL: not in lock-step mode */
     u64 translated, killed, flushed;
 };
 

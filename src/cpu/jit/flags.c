@@ -71,6 +71,7 @@ static struct xlat_flags effects(const struct xlat *x, unsigned i)
     switch ((enum xlat_kind)x->kind[i]) {
     case XLAT_CALL:
     case XLAT_LEAVE:
+    case XLAT_TAIL:
         return (struct xlat_flags){.read = ALL, .touch = ALL};
     case XLAT_NATIVE:
         if (overwrites_undefined(d->mnemonic))

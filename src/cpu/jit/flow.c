@@ -36,6 +36,8 @@ static bool is_backward(const struct xlat *x, s64 off)
 
 u16 xlat_target_live(const struct xlat *x, s64 off)
 {
+    if (x->j->lockstep) /* they are compared */
+        return (u16)RFLAGS_ARITH;
     if (off == x->b->off)
         return x->self_in;
     for (const struct jit_code *k = in_page(off) ? x->page->codes : NULL; k; k = k->next) {

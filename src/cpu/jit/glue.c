@@ -187,10 +187,53 @@ static int op_stack(struct cpu *c, const struct insn *in)
     return rc;
 }
 
-static u32 make_op(struct asm_buf *a, const struct jit_glue *g, u32 vec_store, u32 ret, bool stack, bool vec)
-{
-    u32 at = a->at, out;
+#define JUMP(field) ((u32)(offsetof(struct tlb, j) + offsetof(struct tlb_jump, field)))
 
+/*
+ * The state is in memory and cpu->rip set: go on at its translation if there is one in the jump cache of the view
+ * that is now in force, and nothing needs the run loop. Else return OP_END.
+ */
+static u32 make_dispatch(struct asm_buf *a, u32 ret)
+{
+    u32 at = a->at, out[5];
+
+    set_rc(a, OP_END);
+    asm_gs_cmp32(a, GS(request), 0);
+    out[0] = asm_jcc(a, ASM_NE);
+    asm_gs_cmp8(a, GS(mode), MODE_64);
+    out[1] = asm_jcc(a, ASM_NE);
+    ASM(a, 0x65, 0xf7); /* test dword gs:[rflags], imm32 */
+    asm_abs(a, 0, GS(rflags));
+    asm_u32(a, RFLAGS_TF | RFLAGS_RF);
+    out[2] = asm_jcc(a, ASM_NE);
+    asm_gs_cmp32(a, GS(inhibit), 0);
+    out[3] = asm_jcc(a, ASM_NE);
+    asm_gs_load(a, REG_RSI, GS(tlb));
+    asm_gs_load(a, REG_RAX, GS(rip));
+    asm_mov(a, REG_RCX, REG_RAX);
+    ASM(a, 0x48, 0xc1, 0xe9, PAGE_SHIFT); /* shr rcx, 12 */
+    ASM(a, 0x31, 0xc1, 0x81, 0xe1);       /* xor ecx, eax; and ecx, mask */
+    asm_u32(a, TLB_JUMP_SIZE - 1);
+    ASM(a, 0xc1, 0xe1, 4); /* shl ecx, 4 */
+    asm_op_mem(a, REX_W, 0x3b, REG_RAX, REG_RSI, REG_RCX, 0, (s32)JUMP(rip));
+    out[4] = asm_jcc(a, ASM_NE);
+    asm_op_mem(a, REX_W, 0x8b, REG_RDX, REG_RSI, REG_RCX, 0, (s32)JUMP(code));
+    asm_gs_store(a, REG_RDX, GS(j.tmp[0]));
+    ASM(a, 0x48, 0x25); /* and rax, imm32 */
+    asm_u32(a, (u32)PAGE_MASK);
+    asm_gs_store(a, REG_RAX, GS_REG(REG_IPBASE));
+    asm_gs_load(a, REG_RSP, GS(j.host_sp));
+    move_registers(a, 0x8b);
+    ASM(a, 0x65, 0xff); /* jmp gs:[tmp0] */
+    asm_abs(a, 4, GS(j.tmp[0]));
+    for (unsigned i = 0; i < ARRAY_SIZE(out); i++)
+        asm_patch(a->rw, out[i], ret);
+    return at;
+}
+
+/* Store the state and call the op of the insn at T0, or op_stack() for it; its result is in EAX and tested. */
+static void call_op(struct asm_buf *a, u32 vec_store, bool stack)
+{
     move_registers(a, 0x89);
     asm_gs_store(a, HOST_T0, GS(j.insn));
     ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8 */
@@ -204,18 +247,52 @@ static u32 make_op(struct asm_buf *a, const struct jit_glue *g, u32 vec_store, u
         ASM(a, 0xff, 0x16); /* call [rsi]: insn->op leads */
     }
     ASM(a, 0x48, 0x83, 0xc4, 8, 0x85, 0xc0); /* add rsp, 8; test eax, eax */
+}
+_Static_assert(offsetof(struct insn, op) == 0, "emitted code calls through [insn]");
+
+/* EAX is not OP_NEXT: OP_END is dispatched, the rest returned. */
+static void end_op(struct asm_buf *a, u32 dispatch, u32 ret)
+{
+    ASM(a, 0x83, 0xf8, OP_END); /* cmp eax, imm8 */
+    asm_patch(a->rw, asm_jcc(a, ASM_E), dispatch);
+    ASM(a, 0x65, 0x89); /* mov gs:[rc], eax */
+    asm_abs(a, REG_RAX, GS(j.rc));
+    asm_jmp_to(a, ret);
+}
+
+static u32 make_op_tail(struct asm_buf *a, u32 vec_store, u32 dispatch, u32 ret)
+{
+    u32 at = a->at, next;
+
+    call_op(a, vec_store, false);
+    next = asm_jcc8(a, ASM_E);
+    end_op(a, dispatch, ret);
+    asm_here8(a, next);
+    asm_gs_load(a, REG_RSI, GS(j.insn));
+    ASM(a, 0x0f, 0xb7, 0x46, offsetof(struct insn, off));  /* movzx eax, word [rsi + off] */
+    ASM(a, 0x0f, 0xb6, 0x4e, offsetof(struct insn, len));  /* movzx ecx, byte [rsi + len] */
+    ASM(a, 0x48, 0x01, 0xc8);                              /* add rax, rcx */
+    asm_gs(a, 0x03, REG_RAX, GS_REG(REG_IPBASE));
+    asm_gs_store(a, REG_RAX, GS(rip));
+    asm_jmp_to(a, dispatch);
+    return at;
+}
+
+static u32 make_op(struct asm_buf *a, const struct jit_glue *g, u32 vec_store, u32 dispatch, u32 ret, bool stack,
+                   bool vec)
+{
+    u32 at = a->at, out;
+
+    call_op(a, vec_store, stack);
     out = asm_jcc(a, ASM_NE);
     if (vec)
         asm_call_to(a, g->vec_load);
     move_registers(a, 0x8b);
     asm_u8(a, 0xc3);
     asm_patch(a->rw, out, a->at);
-    ASM(a, 0x65, 0x89); /* mov gs:[rc], eax */
-    asm_abs(a, REG_RAX, GS(j.rc));
-    asm_jmp_to(a, ret);
+    end_op(a, dispatch, ret);
     return at;
 }
-_Static_assert(offsetof(struct insn, op) == 0, "emitted code calls through [insn]");
 
 static void zero_site(struct asm_buf *a)
 {
@@ -228,17 +305,19 @@ void jit_glue_make(struct jit *j)
 {
     struct asm_buf *a = &j->hot;
     struct jit_glue *g = &j->glue;
-    u32 vec_store, ret;
+    u32 vec_store, ret, dispatch;
 
     g->vec_load = make_vec_load(a);
     vec_store = make_vec_store(a);
     ret = make_return(a);
     g->enter = make_enter(a);
+    dispatch = make_dispatch(a, ret);
+    g->op_tail = make_op_tail(a, vec_store, dispatch, ret);
     g->leave_none = a->at;
     zero_site(a);
     g->leave = make_leave(a, vec_store, ret);
     for (unsigned stack = 0; stack < 2; stack++) {
         for (unsigned vec = 0; vec < 2; vec++)
-            g->op[stack][vec] = make_op(a, g, vec_store, ret, stack, vec);
+            g->op[stack][vec] = make_op(a, g, vec_store, dispatch, ret, stack, vec);
     }
 }

@@ -14,9 +14,13 @@
  *
  * One linear address: a page's code can be mapped twice. Links into another page and the jump cache would
  * then mix the two up, so entering a page by another address starts a new link_epoch.
+ *
+ * Two epochs: a load of CR3 leaves global pages alone, and with them links among the kernel's own pages and
+ * the jumps of its views, in which only such pages are entered.
  */
 
 #include "cpu/jit/code.h"
+#include "cpu/jit/lockstep.h"
 #include "cpu/mmu/access.h"
 #include "cpu/vec/host.h"
 
@@ -53,7 +57,7 @@ int jit_create(struct cpu *c)
     c->jit = j;
     jit_glue_make(j);
     j->hot_start = j->hot.at;
-    return 0;
+    return engine && !strcmp(engine, "lockstep") ? lockstep_create(c) : 0;
 }
 
 void jit_free(struct cpu *c)
@@ -62,6 +66,7 @@ void jit_free(struct cpu *c)
         return;
     if (attached == c)
         attached = NULL;
+    lockstep_free(c);
     jit_code_free(c->jit);
     free(c->jit);
     c->jit = NULL;
@@ -180,20 +185,58 @@ static void link_exit(struct cpu *c, struct jit_site *s, const struct block *b)
     if (c->rip != j->target || from->block->key != b->key)
         return;
     if (s->epoch_at) {
-        if (from->page->lin_epoch != c->link_epoch)
+        bool global = from->page->global && to->page->global;
+        u32 watched[2] = {global ? GS(global_epoch) : GS(link_epoch), global ? c->global_epoch : c->link_epoch};
+
+        if (global ? from->page->global_epoch != c->global_epoch : from->page->lin_epoch != c->link_epoch)
             return;
-        memcpy(j->hot.rw + s->epoch_at, &c->link_epoch, 4);
+        memcpy(j->hot.rw + s->epoch_at - 4, watched, sizeof(watched)); /* disp32 and imm32 of the compare */
     } else if (from->page != to->page) {
         return;
     }
     asm_patch(j->hot.rw, s->at, to->entry[s->entry]);
 }
 
+/* (p) is about to be entered at linear page (lin). False: it cannot be fetched from after all. */
+static bool page_locate(struct cpu *c, struct jit_page *p, u64 lin)
+{
+    struct tlb_fetch *f;
+
+    if (p->lin == lin && p->lin_epoch == c->link_epoch)
+        return true;
+    if (p->lin == lin && p->global && p->global_epoch == c->global_epoch) {
+        p->lin_epoch = c->link_epoch;
+        return true;
+    }
+    if (mmu_fetch(c, c->rip, &f)) {
+        c->exc.pending = false;
+        return false;
+    }
+    if (p->lin != lin && (p->lin_epoch == c->link_epoch || p->global_epoch == c->global_epoch))
+        tlb_unlink(c);
+    p->lin = lin;
+    p->lin_epoch = c->link_epoch;
+    p->global_epoch = c->global_epoch;
+    p->global = lin >> 63 && f->gpa & TLB_GLOBAL;
+    return true;
+}
+
+/* Have the code of (b), at c->rip, found by jumps. */
+static void jump_insert(struct cpu *c, const struct block *b)
+{
+    struct tlb_jump *e = &c->tlb->j[tlb_jump_index(c->rip)];
+
+    if (c->tlb != c->tlbs[TLB_USER] && !b->code->page->global)
+        return;
+    e->rip = c->rip;
+    e->code = c->jit->rx + b->code->entry[JIT_MEM];
+    c->tlb->jumps_used = true;
+}
+
 bool jit_ready(struct cpu *c, struct block *b)
 {
     struct jit_site *s = c->j.site;
     struct jit_page *p;
-    struct tlb_jump *e;
     u64 lin = c->rip & PAGE_MASK;
 
     c->j.site = NULL;
@@ -204,18 +247,13 @@ bool jit_ready(struct cpu *c, struct block *b)
     p = b->code->page;
     if (unlikely(!page_current(c, p, b)))
         return false;
-    if (p->lin_epoch != c->link_epoch || p->lin != lin) {
-        if (p->lin_epoch == c->link_epoch)
-            tlb_unlink(c);
-        p->lin = lin;
-        p->lin_epoch = c->link_epoch;
-    }
+    if (!page_locate(c, p, lin))
+        return false;
+    if (unlikely(c->jit->lockstep))
+        return true;
     if (s)
         link_exit(c, s, b);
-    e = &c->tlb->j[tlb_jump_index(c->rip)];
-    e->rip = c->rip;
-    e->code = c->jit->rx + b->code->entry[JIT_MEM];
-    c->tlb->jumps_used = true;
+    jump_insert(c, b);
     return true;
 }
 
@@ -235,6 +273,11 @@ static int branch_fault(struct cpu *c, const struct jit_site *s, const struct in
 }
 
 int jit_run(struct cpu *c, struct block *b, const struct insn **in)
+{
+    return unlikely(c->jit->lockstep) ? lockstep_run(c, b, in) : jit_enter(c, b, in);
+}
+
+int jit_enter(struct cpu *c, struct block *b, const struct insn **in)
 {
     struct jit *j = c->jit;
     void (*enter)(void) = (void (*)(void))(uintptr_t)(j->rx + j->glue.enter);

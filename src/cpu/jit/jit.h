@@ -30,3 +30,6 @@ bool jit_ready(struct cpu *c, struct block *b);
  * with c->rip set, or any other with (*in) the insn that said so.
  */
 int jit_run(struct cpu *c, struct block *b, const struct insn **in);
+
+/* The same, whatever the mode. For lock-step mode, which has links made nowhere. */
+int jit_enter(struct cpu *c, struct block *b, const struct insn **in);

@@ -44,18 +44,31 @@ static bool is_jcc(u16 m)
            m != ZYDIS_MNEMONIC_JKNZD && m != ZYDIS_MNEMONIC_JKZD;
 }
 
-/* May change CR, MXCSR, or anything else that this translation was made under, and yet say OP_NEXT. */
-static bool must_leave(u16 mnemonic)
+/* May change MXCSR or XCR0, which the block's key depends on, and yet say OP_NEXT. */
+static bool changes_key(u16 mnemonic)
 {
     switch (mnemonic) {
     case ZYDIS_MNEMONIC_LDMXCSR: case ZYDIS_MNEMONIC_VLDMXCSR:
     case ZYDIS_MNEMONIC_FXRSTOR: case ZYDIS_MNEMONIC_FXRSTOR64:
     case ZYDIS_MNEMONIC_XRSTOR: case ZYDIS_MNEMONIC_XRSTOR64:
     case ZYDIS_MNEMONIC_XRSTORS: case ZYDIS_MNEMONIC_XRSTORS64:
-    case ZYDIS_MNEMONIC_XSETBV:
-    case ZYDIS_MNEMONIC_WRMSR:
-    case ZYDIS_MNEMONIC_POPFQ:
         return true;
+    default:
+        return false;
+    }
+}
+
+/* Ends a block, but the key only by its view, or not without a tlb_unlink(). */
+static bool keeps_key(const struct decoded *d)
+{
+    switch (d->mnemonic) {
+    case ZYDIS_MNEMONIC_SYSCALL: case ZYDIS_MNEMONIC_SYSRET: case ZYDIS_MNEMONIC_IRETQ:
+    case ZYDIS_MNEMONIC_STAC: case ZYDIS_MNEMONIC_CLAC: case ZYDIS_MNEMONIC_WRMSR:
+    case ZYDIS_MNEMONIC_INVLPG: case ZYDIS_MNEMONIC_INVPCID: case ZYDIS_MNEMONIC_WRPKRU:
+    case ZYDIS_MNEMONIC_INT3: case ZYDIS_MNEMONIC_INT:
+        return true;
+    case ZYDIS_MNEMONIC_MOV:
+        return d->op[0].kind == OPND_CR && (d->op[0].reg == 3 || d->op[0].reg == 8);
     default:
         return false;
     }
@@ -176,8 +189,14 @@ enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, cons
     k = classify_stack(d);
     if (k != XLAT_CALL)
         return k;
-    if (in->flags & INSN_ENDS || must_leave(d->mnemonic))
+    if (keeps_key(d))
+        return XLAT_TAIL;
+    if (in->flags & INSN_ENDS || changes_key(d->mnemonic))
         return XLAT_LEAVE;
+    if (d->mnemonic == ZYDIS_MNEMONIC_CLI)
+        return XLAT_CLI;
+    if (d->mnemonic == ZYDIS_MNEMONIC_STI) /* the insn in its shadow must be in this block */
+        return in + 1 < x->b->insn + x->b->count ? XLAT_STI : XLAT_CALL;
     if (does_nothing(d->mnemonic))
         return XLAT_NOTHING;
     if (d->mnemonic == ZYDIS_MNEMONIC_LEA)
@@ -263,6 +282,23 @@ static void want_vec(struct xlat *x)
     asm_call_to(x->a, x->j->glue.vec_load);
     asm_here8(x->a, live);
     x->uses_vec = true;
+}
+
+void xlat_if_flag(struct xlat *x, bool set)
+{
+    struct asm_buf *a = x->a;
+
+    xlat_flags_spill(x, x->flags[x->i].before);
+    asm_gs_cmp8(a, GS(cpl), 0);
+    xlat_slow_from(x, asm_jcc(a, ASM_NE));
+    if (set) { /* with something waiting, the op sees to it that it waits for one insn more */
+        asm_gs_cmp32(a, GS(request), 0);
+        xlat_slow_from(x, asm_jcc(a, ASM_NE));
+    }
+    ASM(a, 0x65, 0x81); /* or, and dword gs:[rflags], imm32 */
+    asm_abs(a, set ? 1 : 4, GS(rflags));
+    asm_u32(a, set ? (u32)RFLAGS_IF : ~(u32)RFLAGS_IF);
+    xlat_slow_resume(x);
 }
 
 void xlat_native(struct xlat *x)

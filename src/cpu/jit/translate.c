@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // From a block of decoded instructions to host code.
 
+#include "cpu/jit/lockstep.h"
 #include "cpu/jit/xlat.h"
 
 /* Decode the block's bytes again, in full, and say how each insn is to be translated. */
@@ -19,6 +20,7 @@ static void classify(struct xlat *x)
         } else {
             x->kind[i] = (u8)xlat_classify(x, d, &b->insn[i]);
         }
+        x->code->once |= !lockstep_repeats(d);
         pos += b->insn[i].len;
     }
     x->d = x->j->insn;
@@ -30,20 +32,21 @@ static void emit_op(struct asm_buf *a, u32 routine, const struct insn *in)
     asm_call_to(a, routine);
 }
 
-void xlat_op(struct xlat *x, bool leave)
+void xlat_op(struct xlat *x, enum xlat_then then)
 {
     const struct insn *in = &x->b->insn[x->i];
+    const struct jit_glue *g = &x->j->glue;
 
     xlat_flags_spill(x, x->flags[x->i].before);
-    emit_op(x->a, x->j->glue.op[0][0], in);
+    emit_op(x->a, then == THEN_TAIL ? g->op_tail : g->op[0][0], in);
     x->in_mem = true;
     x->in_reg = false;
     x->uses_vec = false;
-    if (leave) {
+    if (then == THEN_LEAVE) {
         asm_gs_load(x->a, HOST_T0, GS_REG(REG_IPBASE));
         asm_op_mem(x->a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, in->off + in->len);
         asm_gs_store(x->a, HOST_T0, GS(rip));
-        asm_jmp_to(x->a, x->j->glue.leave_none);
+        asm_jmp_to(x->a, g->leave_none);
     }
 }
 
@@ -89,11 +92,18 @@ static bool translate_insn(struct xlat *x)
 {
     switch ((enum xlat_kind)x->kind[x->i]) {
     case XLAT_CALL:
-        xlat_op(x, false);
+        xlat_op(x, THEN_NEXT);
         return false;
     case XLAT_LEAVE:
-        xlat_op(x, true);
+        xlat_op(x, THEN_LEAVE);
         return true;
+    case XLAT_TAIL:
+        xlat_op(x, THEN_TAIL);
+        return true;
+    case XLAT_CLI:
+    case XLAT_STI:
+        xlat_if_flag(x, x->kind[x->i] == XLAT_STI);
+        return false;
     case XLAT_NATIVE:
     case XLAT_VEC:
         xlat_native(x);
@@ -155,6 +165,7 @@ struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *
         x.i = b->count - 1u;
         xlat_continue(&x, b->off + b->len);
     }
+    x.code->hot_end = x.a->at;
     emit_slow_paths(&x);
     jit_meta_trim(j, &x.code->site[x.code->nsites]);
     j->translated++;

@@ -7,7 +7,9 @@
 /* How an insn is translated. */
 enum xlat_kind {
     XLAT_CALL,   /* by calling its op */
-    XLAT_LEAVE,  /* by calling its op, and the translation ends there: it may change what translations depend on */
+    XLAT_LEAVE,  /* by calling its op, and translated code ends there: it may change what the block's key says */
+    XLAT_TAIL,   /* by calling its op; goes on wherever that leads, maybe in another view of the TLB */
+    XLAT_CLI, XLAT_STI,
     XLAT_NATIVE, /* by the host's own instruction on mapped operands */
     XLAT_VEC,    /* the same, with vector state */
     XLAT_LEA, XLAT_NOTHING, XLAT_PUSH, XLAT_POP, XLAT_LEAVE_FRAME,
@@ -136,5 +138,9 @@ u16 xlat_target_live(const struct xlat *x, s64 off);
 /* The block ends without a branch: go on after its last insn, at page offset (off). */
 void xlat_continue(struct xlat *x, u32 off);
 
-/* Call the current insn's op here. (leave): whatever it says, translated code ends. */
-void xlat_op(struct xlat *x, bool leave);
+/* Call the current insn's op here, and go on after it; or leave translated code; or go where it leads. */
+enum xlat_then { THEN_NEXT, THEN_LEAVE, THEN_TAIL };
+void xlat_op(struct xlat *x, enum xlat_then then);
+
+/* CLI, STI at CPL 0. */
+void xlat_if_flag(struct xlat *x, bool set);

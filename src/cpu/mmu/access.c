@@ -15,6 +15,7 @@
  * foreign bits stops the world and drops those entries.
  */
 
+#include "cpu/jit/lockstep.h"
 #include "cpu/mmu/access.h"
 #include "cpu/mmu/walk.h"
 #include "cpu/world.h"
@@ -135,7 +136,7 @@ static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct pl
         return OP_NEXT;
     mem_populate(pl->slot, w.gpa);
     pl->host = mem_slot_hva(pl->slot, w.gpa);
-    if (write && view_writes(c, &w, c->cpl == 3 && !(acc & MMU_SYSTEM)))
+    if (write && !c->undo && view_writes(c, &w, c->cpl == 3 && !(acc & MMU_SYSTEM)))
         pl->fast = write_may_be_fast(c, pl->slot, w.gpa);
     if (likely(!breakpoints_armed(c)) && t != c->tlbs[TLB_USER_AC]) {
         fill_entry(t, lin, false, &w, pl->slot);
@@ -187,7 +188,7 @@ static int code_written(struct cpu *c)
 }
 
 /* OP_NEXT or OP_STOP; negative only from the bus, before it took anything. */
-static int store_piece(struct cpu *c, const struct place *pl, const u8 *buf)
+static int store_piece(struct cpu *c, u64 lin, const struct place *pl, const u8 *buf)
 {
     int rc = OP_NEXT;
 
@@ -199,6 +200,8 @@ static int store_piece(struct cpu *c, const struct place *pl, const u8 *buf)
         }
         return rc;
     }
+    if (unlikely(c->undo))
+        lockstep_note_store(c, lin, pl->host, pl->len);
     memcpy(pl->host, buf, pl->len);
     return !pl->fast && mem_page_written(pl->slot, pl->gpa, pl->len) ? code_written(c) : OP_NEXT;
 }
@@ -250,7 +253,7 @@ int mmu_store(struct cpu *c, u64 lin, const void *buf, unsigned len, unsigned ac
     for (unsigned done = 0; done < len; done += pl.len) {
         rc = resolve(c, lin + done, piece_len(lin + done, len - done), acc, &pl);
         if (rc == OP_NEXT)
-            rc = store_piece(c, &pl, in + done);
+            rc = store_piece(c, lin + done, &pl, in + done);
         if (rc < 0)
             return rc;
         if (rc > ret)
@@ -273,6 +276,8 @@ int mmu_rmw_slow(struct cpu *c, struct mmu_rmw *m, bool lock)
         if (rc)
             return rc;
         if (pl.host) {
+            if (unlikely(c->undo))
+                lockstep_note_store(c, m->lin, pl.host, m->size);
             m->p = pl.host;
             m->gpa = pl.gpa;
             m->slot = pl.slot;

@@ -25,33 +25,52 @@ static void drop_view(struct tlb *t)
     t->used = false;
 }
 
+static void drop_jumps(struct tlb *t)
+{
+    if (!t->jumps_used)
+        return;
+    for (unsigned i = 0; i < TLB_JUMP_SIZE; i++)
+        t->j[i].rip = i ^ 1;
+    t->jumps_used = false;
+}
+
+/* 0 is what a link that was never made expects. */
+static void next_epoch(u32 *epoch)
+{
+    if (unlikely(++*epoch == 0))
+        ++*epoch;
+}
+
 void tlb_unlink(struct cpu *c)
 {
-    c->link_epoch++;
-    if (unlikely(!c->link_epoch)) /* 0 is what a link that was never made expects */
-        c->link_epoch++;
-    for (unsigned v = 0; v < TLB_VIEWS; v++) {
-        struct tlb *t = c->tlbs[v];
+    next_epoch(&c->link_epoch);
+    next_epoch(&c->global_epoch);
+    for (unsigned v = 0; v < TLB_VIEWS; v++)
+        drop_jumps(c->tlbs[v]);
+}
 
-        if (!t->jumps_used)
-            continue;
-        for (unsigned i = 0; i < TLB_JUMP_SIZE; i++)
-            t->j[i].rip = i ^ 1;
-        t->jumps_used = false;
+void tlb_unlink_nonglobal(struct cpu *c)
+{
+    next_epoch(&c->link_epoch);
+    drop_jumps(c->tlbs[TLB_USER]);
+    drop_jumps(c->tlbs[TLB_USER_AC]);
+}
+
+void tlb_reset(struct cpu *c)
+{
+    for (unsigned v = 0; v < TLB_VIEWS; v++) {
+        c->tlbs[v]->used = c->tlbs[v]->jumps_used = true;
+        drop_view(c->tlbs[v]);
     }
+    tlb_unlink(c);
 }
 
 void tlb_init(struct cpu *c)
 {
-    struct tlb *t = (struct tlb *)(c + 1);
-
-    for (unsigned v = 0; v < TLB_VIEWS; v++) {
-        c->tlbs[v] = &t[v];
-        t[v].used = t[v].jumps_used = true;
-        drop_view(&t[v]);
-    }
-    tlb_unlink(c);
+    for (unsigned v = 0; v < TLB_VIEWS; v++)
+        c->tlbs[v] = (struct tlb *)(c + 1) + v;
     c->tlb = c->tlbs[TLB_KERNEL];
+    tlb_reset(c);
 }
 
 void tlb_flush(struct cpu *c)
@@ -64,7 +83,7 @@ void tlb_flush(struct cpu *c)
 
 void tlb_flush_nonglobal(struct cpu *c)
 {
-    tlb_unlink(c);
+    tlb_unlink_nonglobal(c);
     c->stats.tlb_flush++;
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         struct tlb *t = c->tlbs[v];
@@ -95,7 +114,10 @@ static bool same_page(u64 page, gpa_t gpa, u64 lin)
 
 void tlb_flush_page(struct cpu *c, u64 lin)
 {
-    tlb_unlink(c);
+    if (lin >> 63)
+        tlb_unlink(c);
+    else
+        tlb_unlink_nonglobal(c);
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         struct tlb *t = c->tlbs[v];
 

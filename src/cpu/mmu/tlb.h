@@ -90,8 +90,17 @@ static inline unsigned tlb_jump_index(u64 rip)
 /* Empty all views, which lie behind (c) in one allocation (cpu_create()), and select one. */
 void tlb_init(struct cpu *c);
 
+/* Empty the views that c->tlbs points to, whatever is in them. */
+void tlb_reset(struct cpu *c);
+
 /* Links between blocks, and jumps by linear address, are doubtful from now on: they are looked up anew. */
 void tlb_unlink(struct cpu *c);
+
+/*
+ * The same but for links and jumps among global pages in the upper half of the address space. The
+ * kernel's views hold no other jumps.
+ */
+void tlb_unlink_nonglobal(struct cpu *c);
 
 /* Drop everything; everything but global pages; one page. Also unlinks blocks as needed. */
 void tlb_flush(struct cpu *c);

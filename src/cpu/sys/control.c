@@ -180,7 +180,7 @@ const struct op_row ops_control[] = {
     {ZYDIS_MNEMONIC_LMSW, lower_lmsw, SYS_FORM(op_lmsw, INSN_ENDS)},
     {ZYDIS_MNEMONIC_CLTS, lower_form, SYS_FORM(op_clts, INSN_ENDS)},
     {ZYDIS_MNEMONIC_CLI, lower_form, SYS_FORM(op_cli, 0)},
-    {ZYDIS_MNEMONIC_STI, lower_form, SYS_FORM(op_sti, INSN_ENDS)},
+    {ZYDIS_MNEMONIC_STI, lower_form, SYS_FORM(op_sti, 0)},
     {ZYDIS_MNEMONIC_CLAC, lower_form, SYS_FORM(op_clac, 0)},
     {ZYDIS_MNEMONIC_STAC, lower_form, SYS_FORM(op_stac, 0)},
     {ZYDIS_MNEMONIC_HLT, lower_form, SYS_FORM(op_hlt, INSN_ENDS)},
