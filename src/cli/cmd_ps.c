@@ -17,7 +17,8 @@ static const char *value(char *text, const char *name)
 {
     size_t len = strlen(name);
 
-    for (char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+    for (char *line = text; line && *line;
+         line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
         if (!strncmp(line, name, len) && line[len] == ' ')
             return line + len + 1;
     return "?";
@@ -49,7 +50,8 @@ static void show(void *opaque, const char *id)
     seconds = value(text, "seconds");
     command = value(text, "command");
     printf("%-12s %8.*s %4.*s %8.*s %-6.*s %8.*s  %.*s\n", id, line(pid), pid, line(cpus), cpus,
-           line(memory), memory, line(engine), engine, line(seconds), seconds, line(command), command);
+           line(memory), memory, line(engine), engine, line(seconds), seconds, line(command),
+           command);
 }
 
 int cmd_ps(int argc, char **argv)

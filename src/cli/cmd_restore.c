@@ -65,7 +65,8 @@ static int add_disk(void *opaque, const char *v, const char **why)
 
 static const struct cli_option options[] = {
     {"engine", "auto|soft|kvm", "who runs guest code; auto takes kvm if it has AMX", set_engine},
-    {"disk", "FILE[,ro]", "the disks are here now; give it once for each, in their order", add_disk},
+    {"disk", "FILE[,ro]", "the disks are here now; give it once for each, in their order",
+     add_disk},
     {"serial", "stdio|null|file:FILE", "the guest's first serial port", set_serial},
     {"id", "ID", "what `uvirt ps` calls the VM (the process's number)", set_id},
     {"stats", NULL, "print what the run did when it has ended", set_stats},
@@ -104,25 +105,31 @@ static int open_file(struct restore *s)
 
     if (rc)
         return cli_error("%s: %s", s->path, strerror(-rc));
-    if (snapshot_parse(&s->image, &s->file, &err) ||
-        run_config_load(&s->file, &s->config, &err) || snapshot_plan(&s->file, &s->plan, &err))
+    if (snapshot_parse(&s->image, &s->file, &err) || run_config_load(&s->file, &s->config, &err) ||
+        snapshot_plan(&s->file, &s->plan, &err))
         return cli_error("%s: %s", s->path, err.text);
     return 0;
 }
 
 /* A disk must be there and be as large as it was. One that was written since then is worth a word. */
-static int check_disk(const struct restore *s, unsigned i, const char *path)
+static int check_disk(const struct restore *s, unsigned i)
 {
     const struct run_config_disk *was = &s->config.disks[i];
+    const char *path = s->run.o.disks[i].path;
+    bool readonly = s->run.o.disks[i].readonly;
     struct run_config_disk now;
     int rc = run_disk_look(path, &now);
 
     if (rc)
-        return cli_error("%s: disk %s: %s (accepted: --disk FILE[,ro], once for each of its %u disks)",
-                         s->path, path, strerror(-rc), s->config.nr_disks);
+        return cli_error(
+            "%s: disk %s: %s (accepted: --disk FILE[,ro], once for each of its %u disks)", s->path,
+            path, strerror(-rc), s->config.nr_disks);
     if (now.size != was->size)
         return cli_error("%s: disk %s: it has %llu bytes, and had %llu", s->path, path,
                          (unsigned long long)now.size, (unsigned long long)was->size);
+    if (readonly != was->readonly)
+        return cli_error("%s: disk %s: it is %s now, and was not (accepted: FILE%s)", s->path, path,
+                         readonly ? "read-only" : "writable", readonly ? "" : ",ro");
     if (!s->given.nr_disks && now.written_ns > was->written_ns)
         fprintf(stderr, "uvirt: %s: disk %s was written after the snapshot\n", s->path, path);
     return 0;
@@ -137,7 +144,7 @@ static int check_disks(const struct restore *s)
         return cli_error("%s: it has %u disks, and --disk was given for %u", s->path,
                          s->config.nr_disks, o->nr_disks);
     for (unsigned i = 0; i < o->nr_disks && rc == 0; i++)
-        rc = check_disk(s, i, o->disks[i].path);
+        rc = check_disk(s, i);
     return rc;
 }
 
@@ -178,7 +185,8 @@ static int check_devices(struct restore *s)
 
         if (id != s->plan.devices[i])
             return cli_error("%s: section device %u: a virtio device of type %u, and its options "
-                             "make one of type %u", s->path, i, s->plan.devices[i], id);
+                             "make one of type %u",
+                             s->path, i, s->plan.devices[i], id);
     }
     return 0;
 }

@@ -68,7 +68,8 @@ static int sync_dir(const char *file)
 static int save(int conn, const char *id, int fd, const struct options *o)
 {
     char text[RUNTIME_MESSAGE_MAX];
-    int rc = runtime_send(conn, fd, "snapshot%s%s", o->stop ? " stop" : "", o->raw ? "" : " compress");
+    int rc =
+        runtime_send(conn, fd, "snapshot%s%s", o->stop ? " stop" : "", o->raw ? "" : " compress");
 
     if (rc == 0)
         rc = runtime_receive(conn, -1, text, NULL);

@@ -15,7 +15,8 @@ static int set_timeout(void *opaque, const char *v, const char **why)
 }
 
 static const struct cli_option options[] = {
-    {"timeout", "SECONDS", "how long the command has to end by itself, 0 to 86400 (10)", set_timeout},
+    {"timeout", "SECONDS", "how long the command has to end by itself, 0 to 86400 (10)",
+     set_timeout},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -31,7 +31,8 @@ static void info(struct run_control *c, int conn)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    runtime_send(conn, -1, "pid %ld\ncpus %lu\nmemory %llu\nengine %s\nseconds %lld\ncommand %.1000s\n",
+    runtime_send(conn, -1,
+                 "pid %ld\ncpus %lu\nmemory %llu\nengine %s\nseconds %lld\ncommand %.1000s\n",
                  (long)getpid(), r->o.cpus, (unsigned long long)r->o.memory >> 20, r->be->name,
                  (long long)(now.tv_sec - r->start.tv_sec),
                  r->o.command ? r->o.command[0] : "(serial console)");

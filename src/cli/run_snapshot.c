@@ -47,6 +47,7 @@ static void config_state(struct run_config *c, struct state *s)
     for (u32 i = 0; i < c->nr_disks && !s->error; i++) {
         STATE(s, c->disks[i].size);
         STATE(s, c->disks[i].written_ns);
+        STATE_BOOL(s, c->disks[i].readonly);
     }
     STATE(s, c->nr_options);
     STATE_CHECK(s, c->nr_options <= OPTIONS_MAX, c->nr_options);
@@ -116,6 +117,7 @@ static int add_disks(const struct run *r, struct run_config *c, struct vmm_error
 
         if (!realpath(r->o.disks[i].path, full) || run_disk_look(full, &c->disks[i]))
             return vmm_fail(err, -errno, "--disk %s: %s", r->o.disks[i].path, strerror(errno));
+        c->disks[i].readonly = r->o.disks[i].readonly;
         c->nr_disks = i + 1;
         snprintf(value, sizeof(value), "%s%s", full, r->o.disks[i].readonly ? ",ro" : "");
         rc = add_option(c, "disk", value);

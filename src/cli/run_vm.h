@@ -59,13 +59,14 @@ int run_snapshot_save(struct run *r, int fd, bool compress, struct vmm_error *er
 /* What a snapshot says of how its VM was built. */
 struct run_config {
     bool command, tty, errtty;
-    char *name;   /* of the command or the kernel */
-    char *engine; /* that it ran on */
+    char *name;     /* of the command or the kernel */
+    char *engine;   /* that it ran on */
     char **options; /* "disk=/path,ro", "net=user,…": options of `uvirt run` that make devices */
     u32 nr_options;
     struct run_config_disk {
         u64 size;
         s64 written_ns; /* modification time */
+        bool readonly;  /* for the guest */
     } disks[RUN_DISKS_MAX];
     u32 nr_disks;
 };

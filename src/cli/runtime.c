@@ -230,9 +230,8 @@ int runtime_send(int conn, int fd, const char *fmt, ...)
         m.msg_control = c.bytes;
         m.msg_controllen = sizeof(c.bytes);
         h = CMSG_FIRSTHDR(&m);
-        *h = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
-                              .cmsg_type = SCM_RIGHTS,
-                              .cmsg_len = CMSG_LEN(sizeof(fd))};
+        *h = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(fd))};
         memcpy(CMSG_DATA(h), &fd, sizeof(fd));
     }
     return sendmsg(conn, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
@@ -254,10 +253,8 @@ int runtime_receive(int conn, int ms, char text[RUNTIME_MESSAGE_MAX], int *fd)
     struct pollfd p = {.fd = conn, .events = POLLIN};
     struct iovec v = {.iov_base = text, .iov_len = RUNTIME_MESSAGE_MAX - 1};
     union control_buffer c;
-    struct msghdr m = {.msg_iov = &v,
-                       .msg_iovlen = 1,
-                       .msg_control = c.bytes,
-                       .msg_controllen = sizeof(c.bytes)};
+    struct msghdr m = {
+        .msg_iov = &v, .msg_iovlen = 1, .msg_control = c.bytes, .msg_controllen = sizeof(c.bytes)};
     ssize_t n;
     int came, rc;
 

@@ -35,6 +35,15 @@ void vcpu_park(struct vcpu *v)
     pthread_mutex_unlock(&vm->pause_lock);
 }
 
+static unsigned threads(const struct vm *vm)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < vm->nr_vcpus; i++)
+        n += vm->vcpus[i].started;
+    return n;
+}
+
 /* With (pause_lock): wait until all are parked. 0, -ESHUTDOWN or -ETIMEDOUT. */
 static int wait_parked(struct vm *vm)
 {
@@ -42,7 +51,7 @@ static int wait_parked(struct vm *vm)
 
     clock_gettime(CLOCK_REALTIME, &end);
     end.tv_sec += PAUSE_SECONDS;
-    while (vm->parked < vm->nr_vcpus) {
+    while (vm->parked < threads(vm)) {
         if (atomic_load(&vm->stopping))
             return -ESHUTDOWN;
         clock_gettime(CLOCK_REALTIME, &until);
@@ -72,8 +81,9 @@ int vm_pause(struct vm *vm, struct vmm_error *err)
         return 0;
     vm_resume(vm);
     return rc == -ESHUTDOWN ? vmm_fail(err, rc, "the guest has ended")
-                            : vmm_fail(err, rc, "a CPU does not stop: is somebody reading the "
-                                                "serial console?");
+                            : vmm_fail(err, rc,
+                                       "a CPU does not stop: is somebody reading the "
+                                       "serial console?");
 }
 
 void vm_resume(struct vm *vm)

@@ -121,7 +121,8 @@ static void test_round_trip(void)
     ok(s && s->length == 5 && !memcmp(s->data, "hello", 5), "bytes are the same");
     ok(snapshot_section_load(&f, SNAPSHOT_CPU, 3, &l, &err) == 0, "a section's loader");
     STATE(&l, word);
-    ok(snapshot_section_done(&l, SNAPSHOT_CPU, 3, &err) == 0 && word == 0x12345678, "gives its value");
+    ok(snapshot_section_done(&l, SNAPSHOT_CPU, 3, &err) == 0 && word == 0x12345678,
+       "gives its value");
     ok(snapshot_section_load(&f, SNAPSHOT_CPU, 2, &l, &err) == -EBADMSG &&
            !strcmp(err.text, "section cpu 2: it is missing"),
        "one that is missing: %s", err.text);

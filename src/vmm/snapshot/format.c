@@ -110,7 +110,8 @@ int snapshot_write_end(struct snapshot_writer *w, struct vmm_error *err)
     struct snapshot_end e = {.sections = w->sections, .crc = w->crc};
     int rc = snapshot_write(w, SNAPSHOT_END, 0, &e, sizeof(e), err);
 
-    if (rc == 0 && fsync(w->fd) && errno != EINVAL && errno != EROFS) { /* pipes have nothing to sync */
+    if (rc == 0 && fsync(w->fd) && errno != EINVAL &&
+        errno != EROFS) { /* pipes have nothing to sync */
         rc = -errno;
         vmm_fail(err, rc, "writing: %s", strerror(-rc));
     }
@@ -152,8 +153,8 @@ static int next_section(const struct blob *image, size_t *at, struct snapshot_se
         return vmm_fail(err, -EBADMSG, "section at byte %zu: header: truncated", *at);
     memcpy(h, image->data + *at, sizeof(*h));
     if (h->header_crc != crc32c(0, h, offsetof(struct snapshot_section_header, header_crc)))
-        return vmm_fail(err, -EBADMSG, "section at byte %zu: header: damaged, its checksum is wrong",
-                        *at);
+        return vmm_fail(err, -EBADMSG,
+                        "section at byte %zu: header: damaged, its checksum is wrong", *at);
     left -= sizeof(*h);
     if (h->length > left || ALIGN_UP(h->length, ALIGNMENT) > left)
         return vmm_fail(err, -EBADMSG, "section %s: truncated",
@@ -199,9 +200,9 @@ static int add(struct snapshot_file *f, unsigned *room, const struct snapshot_se
     if (!known(s->type))
         return vmm_fail(err, -EBADMSG, "section type: %u is not known", s->type);
     /* Memory's come in order; the others are few, so that looking them up is walking. */
-    if (memory ? s->instance != f->nr_memory || f->nr_memory == SECTIONS_MAX
-               : f->nr_sections - f->nr_memory == OTHERS_MAX ||
-                     snapshot_find(f, s->type, s->instance))
+    if (memory
+            ? s->instance != f->nr_memory || f->nr_memory == SECTIONS_MAX
+            : f->nr_sections - f->nr_memory == OTHERS_MAX || snapshot_find(f, s->type, s->instance))
         return vmm_fail(err, -EBADMSG, "section %s: one too many, or out of order",
                         snapshot_section_name(s->type, s->instance).text);
     f->nr_memory += memory;
@@ -275,6 +276,16 @@ int snapshot_section_load(const struct snapshot_file *f, u32 type, u32 instance,
     return 0;
 }
 
+/* The member's own name. */
+static const char *field_name(const char *field)
+{
+    const char *arrow;
+
+    while ((arrow = strstr(field, "->")))
+        field = arrow + 2;
+    return field;
+}
+
 int snapshot_section_done(struct state *s, u32 type, u32 instance, struct vmm_error *err)
 {
     state_end(s);
@@ -283,5 +294,5 @@ int snapshot_section_done(struct state *s, u32 type, u32 instance, struct vmm_er
     if (s->error == -ENOMEM)
         return vmm_fail(err, -ENOMEM, "out of memory");
     return vmm_fail(err, s->error, "section %s: %s: missing, or not possible",
-                    snapshot_section_name(type, instance).text, s->field);
+                    snapshot_section_name(type, instance).text, field_name(s->field));
 }

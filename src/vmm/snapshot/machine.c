@@ -42,8 +42,9 @@ static void machine_image_state(struct machine_image *m, struct state *s)
     STATE(s, m->cpus);
     STATE_CHECK(s, m->cpus >= 1 && m->cpus <= VM_CPUS_MAX, m->cpus);
     STATE(s, m->memory);
-    STATE_CHECK(s, m->memory >= VM_MEMORY_MIN && m->memory <= VM_MEMORY_MAX &&
-                       IS_ALIGNED(m->memory, 2ull << 20),
+    STATE_CHECK(s,
+                m->memory >= VM_MEMORY_MIN && m->memory <= VM_MEMORY_MAX &&
+                    IS_ALIGNED(m->memory, 2ull << 20),
                 m->memory);
     STATE(s, m->nr_devices);
     STATE_CHECK(s, m->nr_devices <= BOARD_VIRTIO_MAX, m->nr_devices);
@@ -119,8 +120,10 @@ int snapshot_save_vm(struct vm *vm, const struct snapshot_options *o, struct sna
         const struct virtio_device *d = virtio_mmio_device(vm->board.virtio[i].transport);
 
         if (!virtio_device_saves(d))
-            return vmm_fail(err, -EOPNOTSUPP, "the guest has a virtio device of type %u, which "
-                            "cannot be saved", d->ops->id);
+            return vmm_fail(err, -EOPNOTSUPP,
+                            "the guest has a virtio device of type %u, which "
+                            "cannot be saved",
+                            d->ops->id);
     }
     rc = save_machine(vm, w, err);
     for (unsigned i = 0; i < vm->nr_vcpus && rc == 0; i++)
@@ -189,13 +192,11 @@ static int load_cpus(struct vm *vm, const struct snapshot_file *f, struct vcpu_i
         if (rc)
             break;
         /* Another frequency than the host's, if KVM cannot give it, would make all of the guest's clocks wrong. */
-        if (images[n].tsc_khz &&
-            vm->be->ioctl(v->fd, KVM_SET_TSC_KHZ, images[n].tsc_khz) < 0 &&
+        if (images[n].tsc_khz && vm->be->ioctl(v->fd, KVM_SET_TSC_KHZ, images[n].tsc_khz) < 0 &&
             vm->be->ioctl(v->fd, KVM_GET_TSC_KHZ, 0) != (int)images[n].tsc_khz)
-            return vmm_fail(err, -EINVAL,
-                            "the guest's TSC runs at %u kHz, %s on this host can only do %d kHz",
-                            images[n].tsc_khz, vm->be->name,
-                            vm->be->ioctl(v->fd, KVM_GET_TSC_KHZ, 0));
+            return vmm_fail(
+                err, -EINVAL, "the guest's TSC runs at %u kHz, %s on this host can only do %d kHz",
+                images[n].tsc_khz, vm->be->name, vm->be->ioctl(v->fd, KVM_GET_TSC_KHZ, 0));
         rc = vcpu_image_set(v, &images[n], err);
     }
     return rc;

@@ -49,7 +49,8 @@ static bool is_zero(const u8 *page)
     return true;
 }
 
-#define PAGEMAP_PRESENT (3ull << 62) /* in memory, or swapped out (Linux' admin-guide/mm/pagemap.rst) */
+#define PAGEMAP_PRESENT                                                                            \
+    (3ull << 62) /* in memory, or swapped out (Linux' admin-guide/mm/pagemap.rst) */
 
 /* Which of (n) pages from (hva) on may be anything but zero. */
 static void look_at(const struct saver *s, const u8 *hva, u32 n, bool want[RUN_PAGES])
@@ -187,8 +188,10 @@ int memory_load(struct vm *vm, const struct snapshot_file *f, struct vmm_error *
         while (s->type == SNAPSHOT_MEMORY && at < s->length) {
             n = load_run(vm->mem, s->data + at, s->length - at, zstd, &next);
             if (!n) {
-                rc = vmm_fail(err, -EBADMSG, "section memory %u: the run of pages at byte %llu is "
-                              "not possible", s->instance, (unsigned long long)at);
+                rc = vmm_fail(err, -EBADMSG,
+                              "section memory %u: the run of pages at byte %llu is "
+                              "not possible",
+                              s->instance, (unsigned long long)at);
                 break;
             }
             at += n;

@@ -61,8 +61,8 @@ void vcpu_image_state(struct vcpu_image *i, bool cpuid_only, struct state *s)
     STATE(s, i->tsc_khz);
     STATE(s, nent);
     STATE_CHECK(s, nent <= CPUID_ENTRIES_MAX, nent);
-    i->cpuid = array_state(i->cpuid, sizeof(*i->cpuid), nent, sizeof(i->cpuid->entries[0]),
-                           "cpuid", s);
+    i->cpuid =
+        array_state(i->cpuid, sizeof(*i->cpuid), nent, sizeof(i->cpuid->entries[0]), "cpuid", s);
     if (i->cpuid && s->loading)
         i->cpuid->nent = nent;
     if (cpuid_only)
@@ -228,15 +228,18 @@ static void get_tsc(struct vcpu *v, struct vcpu_image *i)
 }
 
 /* What is read by one ioctl into one structure. */
-#define ROW(request, member) {request, #request, offsetof(struct vcpu_image, member)}
+#define ROW(request, member)                                                                       \
+    {                                                                                              \
+        request, #request, offsetof(struct vcpu_image, member)                                     \
+    }
 static const struct {
     unsigned long request;
     const char *name;
     size_t offset;
 } get_rows[] = {
     ROW(KVM_GET_MP_STATE, mp_state), /* first: KVM takes INIT and SIPI in with it */
-    ROW(KVM_GET_REGS, regs),         ROW(KVM_GET_SREGS2, sregs), ROW(KVM_GET_XCRS, xcrs),
-    ROW(KVM_GET_DEBUGREGS, debugregs), ROW(KVM_GET_LAPIC, lapic), ROW(KVM_GET_VCPU_EVENTS, events),
+    ROW(KVM_GET_REGS, regs),           ROW(KVM_GET_SREGS2, sregs), ROW(KVM_GET_XCRS, xcrs),
+    ROW(KVM_GET_DEBUGREGS, debugregs), ROW(KVM_GET_LAPIC, lapic),  ROW(KVM_GET_VCPU_EVENTS, events),
 };
 
 int vcpu_image_get(struct vcpu *v, struct vcpu_image *i, struct vmm_error *err)
@@ -248,8 +251,8 @@ int vcpu_image_get(struct vcpu *v, struct vcpu_image *i, struct vmm_error *err)
     if (rc == 0)
         rc = get_msrs(v, i, err);
     for (unsigned n = 0; n < ARRAY_SIZE(get_rows) && rc == 0; n++)
-        rc = vcpu_ioctl(v, get_rows[n].request, (u8 *)i + get_rows[n].offset, get_rows[n].name,
-                        err);
+        rc =
+            vcpu_ioctl(v, get_rows[n].request, (u8 *)i + get_rows[n].offset, get_rows[n].name, err);
     get_tsc(v, i);
     return rc;
 }
@@ -297,17 +300,16 @@ int vcpu_image_set(struct vcpu *v, const struct vcpu_image *i, struct vmm_error 
     if (rc == 0)
         rc = set_xsave(v, i, err);
     if (rc == 0)
-        rc = vcpu_ioctl(v, KVM_SET_DEBUGREGS, (void *)(uintptr_t)&i->debugregs,
-                        "KVM_SET_DEBUGREGS", err);
+        rc = vcpu_ioctl(v, KVM_SET_DEBUGREGS, (void *)(uintptr_t)&i->debugregs, "KVM_SET_DEBUGREGS",
+                        err);
     return rc ? rc : set_msrs(v, i, err);
 }
 
 static int set_tsc(struct vcpu *v, const struct vcpu_image *i, s64 tsc_delta, struct vmm_error *err)
 {
     s64 offset = i->tsc_offset + tsc_delta;
-    struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
-                                   .attr = KVM_VCPU_TSC_OFFSET,
-                                   .addr = (u64)(uintptr_t)&offset};
+    struct kvm_device_attr attr = {
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (u64)(uintptr_t)&offset};
 
     if (i->has_tsc_offset &&
         v->vm->be->ioctl(v->fd, KVM_SET_DEVICE_ATTR, (unsigned long)&attr) == 0)
