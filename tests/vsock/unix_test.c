@@ -63,6 +63,34 @@ static void test_stream(struct wire *w)
 }
 
 /* CONNECT in pieces, with company, and in forms that are refused. */
+/* Linux's vsock_test counts on both: "SOCK_STREAM server close", "SOCK_STREAM SHUT_RD". */
+static void test_ends(struct wire *w)
+{
+    unsigned at_once = 0;
+    char buf[8];
+    sock *g;
+    int fd = call_guest(w, "", SOCK_STREAM, SOCK_STREAM, 1052, &g);
+
+    shutdown(fd, SHUT_RD);
+    while (!(__atomic_load_n(&((struct vsock_sock *)g)->peer_shutdown, __ATOMIC_RELAXED) &
+             VIRTIO_VSOCK_SHUTDOWN_RCV))
+        pause_ms(1);
+    ok(do_send(g, "y", 1, 0) < 0, "a host that reads no more ends the guest's writing, unwritten");
+    ok(send(fd, "still", 5, 0) == 5 && do_recv(g, buf, 5, MSG_WAITALL, NULL) == 5,
+       "and can write itself");
+    close(fd);
+    uvirt_vsock_close(g);
+    for (unsigned i = 0; i < 200; i++) {
+        fd = call_guest(w, "", SOCK_STREAM, SOCK_STREAM, 1052, &g);
+        send(fd, "x", 1, 0);
+        close(fd);
+        at_once += do_recv(g, buf, 1, 0, NULL) == 1 && do_recv(g, buf, 1, 0, NULL) == 0 &&
+                   do_send(g, "y", 1, 0) < 0;
+        uvirt_vsock_close(g);
+    }
+    is_u64(at_once, 200, "close() of the host ends both ways at once");
+}
+
 static void test_hello(struct wire *w)
 {
     static const char *const bad[] = {"CONNECT\n",
@@ -437,6 +465,7 @@ int main(void)
     if (!ok(wire_open(&w, GUEST, path_of("v", ""), 0, why) == 0, "a bridge"))
         return tap_done();
     test_stream(&w);
+    test_ends(&w);
     test_hello(&w);
     test_records(&w);
     test_to_host(&w);

@@ -258,6 +258,7 @@ static void take_event(struct vsock_unix *u, const struct epoll_event *e)
     c->can_read = c->can_read || e->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     c->can_write = c->can_write || e->events & (EPOLLOUT | EPOLLHUP | EPOLLERR);
     c->hung_up = c->hung_up || e->events & EPOLLHUP;
+    c->look = c->look || e->events & EPOLLOUT;
     vsock_lock(u->ctx);
     unix_conn_ready(c);
     vsock_unlock(u->ctx);

@@ -15,6 +15,7 @@
 #include "vsock/transport/unix_priv.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -66,8 +67,8 @@ void unix_written(struct unix_conn *c, size_t n)
     unlock(c);
 }
 
-/* Nobody reads the descriptor any more. */
-static void reader_gone(struct unix_conn *c)
+/* Nobody reads the descriptor any more; (how): SHUT_RD, or SHUT_RDWR if nobody writes either. */
+static void reader_gone(struct unix_conn *c, int how)
 {
     struct vsock_pkt *p;
     u32 bytes = 0, pkts = 0;
@@ -81,7 +82,7 @@ static void reader_gone(struct unix_conn *c)
     }
     lock(c);
     vsock_relay_done(c->sk, bytes, pkts);
-    vsock_shutdown(c->sk, SHUT_RD);
+    vsock_shutdown(c->sk, how);
     vsock_queue_purge(&c->sk->rx, &c->sk->credit);
     unlock(c);
 }
@@ -91,7 +92,7 @@ void unix_not_written(struct unix_conn *c, int err)
     if (err == EAGAIN || err == ENOBUFS)
         c->can_write = false;
     else
-        reader_gone(c);
+        reader_gone(c, SHUT_RD);
 }
 
 /* What is to be written next, in (iov). Returns the number of entries. */
@@ -144,6 +145,19 @@ static ssize_t write_some(struct unix_conn *c)
     return 0;
 }
 
+/*
+ * shutdown(SHUT_RD) at the other end makes an event like any other. A send of no bytes tells it
+ * from the rest; but to a SOCK_SEQPACKET that is a record, so there it is noticed when we write.
+ */
+static void look_for_reader(struct unix_conn *c)
+{
+    bool look = c->look && c->kind != UNIX_SEQPACKET;
+
+    c->look = false;
+    if (look && send(c->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EPIPE)
+        reader_gone(c, SHUT_RD);
+}
+
 static enum unix_more carry_out(struct unix_conn *c)
 {
     ssize_t n, sum = 0;
@@ -154,10 +168,12 @@ static enum unix_more carry_out(struct unix_conn *c)
             vsock_relay_take(c->sk, c->kind == UNIX_SEQPACKET, TURN_BYTES, &c->out);
             unlock(c);
         }
-        if (TAILQ_EMPTY(&c->out))
+        if (TAILQ_EMPTY(&c->out)) {
+            look_for_reader(c);
             return UNIX_IDLE;
+        }
         if (c->hung_up) {
-            reader_gone(c);
+            reader_gone(c, SHUT_RD);
             return UNIX_IDLE;
         }
         if (!c->can_write)
@@ -191,10 +207,20 @@ void unix_guest_deaf(struct unix_conn *c)
     shutdown(c->fd, SHUT_RD);
 }
 
-/* The descriptor has ended. */
+/*
+ * The descriptor has ended. If it was closed, and not half of it shut down, the guest must hear of
+ * both directions at once, as from a socket that was closed: it takes the end of one for
+ * leave to go on sending. The event that tells us of it may not have come yet.
+ */
 static void at_end(struct unix_conn *c)
 {
+    struct pollfd p = {.fd = c->fd};
+
     c->in_done = true;
+    if (!c->out_done && poll(&p, 1, 0) == 1 && p.revents & POLLHUP) {
+        reader_gone(c, SHUT_RDWR);
+        return;
+    }
     lock(c);
     vsock_shutdown(c->sk, SHUT_WR);
     unlock(c);
@@ -371,7 +397,7 @@ static enum unix_more ends(struct unix_conn *c)
     if (deaf && !c->in_done)
         unix_guest_deaf(c);
     if (c->hung_up && !c->out_done)
-        reader_gone(c);
+        reader_gone(c, SHUT_RD);
     return c->in_done && c->out_done ? UNIX_OVER : UNIX_IDLE;
 }
 

@@ -41,6 +41,7 @@ struct unix_conn {
 
     /* What the descriptor can do, as far as we know. */
     bool can_read, can_write, hung_up;
+    bool look; /* the descriptor was heard of: is there still a reader? */
 
     bool in_done;  /* nothing more goes to the guest */
     bool out_done; /* nothing more goes to the descriptor */
