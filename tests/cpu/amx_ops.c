@@ -388,6 +388,63 @@ static void restart(void)
        "the restart goes on at row 8");
 }
 
+/*
+ * Rows anywhere over many pages, one of them absent, read-only or code, against copies one row at
+ * a time. A fault must come at the first row that touches the page, and leave it untouched.
+ */
+static void rows_over_pages(void)
+{
+    static const u64 strides[] = {64, 0, 16, 96, 256, 1000, 4096, 4160, 5000, (u64)-64, (u64)-700};
+    static u8 before[RAM_SIZE];
+    unsigned bad = 0, faults = 0;
+
+    for (unsigned i = 0; i < 1000; i++) {
+        u64 stride = strides[rnd() % ARRAY_SIZE(strides)], absent;
+        u64 base = SRC + 0x20000 + rnd() % 0x1000, from = rnd() % 3 ? 0 : rnd() % 16;
+        unsigned rows = 1 + rnd() % 16, len = rnd() % 3 ? 64 : 4 * (1 + rnd() % 16), row;
+        bool store = rnd() & 1, zero = rnd() % 4 == 0;
+        _Alignas(64) amx_tile_t want = {0};
+
+        fresh((u8)rows, (u16)len);
+        rnd_fill(ram + SRC, 0x40000);
+        if (!zero)
+            TILELOADD(0);
+        if (store && rnd() % 2)
+            page_code(base + 2 * stride);
+        absent = rnd() % 2 ? 0 : (base + (rnd() % rows) * stride) & PAGE_MASK;
+        if (absent)
+            page_set(absent, store, false);
+        if (c->amx.tile)
+            memcpy(want, tile(0), sizeof(want));
+        memcpy(before, ram, sizeof(before));
+        at(base, stride);
+        row = c->amx.start_row = (u8)(from < rows ? from : 0);
+        for (; row < rows; row++) {
+            u64 lin = base + row * stride;
+
+            if (absent && lin < absent + PAGE_SIZE && lin + len > absent)
+                break;
+            if (store)
+                memcpy(before + lin, want[row], len);
+            else
+                memset(memcpy(want[row], before + lin, len) + len, 0, 64 - len);
+        }
+        if (!store)
+            memset(want[row], 0, (16 - row) * 64);
+        c->exc.pending = false;
+        if (store)
+            bad += (TILESTORED(0) == OP_FAULT) != (row < rows);
+        else
+            bad += (TILELOADD(0) == OP_FAULT) != (row < rows);
+        faults += row < rows;
+        bad += c->amx.start_row != (row < rows ? row : 0);
+        bad += memcmp(before + SRC, ram + SRC, 0x40000) != 0;
+        bad += c->amx.tile && memcmp(want, tile(0), sizeof(want));
+    }
+    is_u64(bad, 0, "1000 loads and stores over pages, %u of which fault, are as row by row",
+           faults);
+}
+
 /* Mistake 9, and every way to say where rows are. */
 static void addressing(void)
 {
@@ -526,7 +583,8 @@ static void products(void)
     unsigned bad = 0;
 
     for (unsigned i = 0; i < 200; i++) {
-        unsigned m = 1 + rnd() % 16, n = 1 + rnd() % 16, k = 1 + rnd() % 16, op = i % (AMX_DPBF16PS + 1);
+        unsigned m = 1 + rnd() % 16, n = 1 + rnd() % 16, k = 1 + rnd() % 16,
+                 op = i % (AMX_DPBF16PS + 1);
         unsigned d = rnd() % 8, a = (d + 1 + rnd() % 3) % 8, b = (a + 4) % 8;
         _Alignas(64) amx_tile_t want, ta, tb;
 
@@ -568,6 +626,7 @@ int main(void)
     shapes();
     start_row_rules();
     restart();
+    rows_over_pages();
     addressing();
     loads_and_stores();
     slow_memory();

@@ -98,19 +98,24 @@ static int check_memory_form(struct cpu *c, const struct insn *in)
 }
 
 /*
- * Host memory of rows [row, rows) when they all lie in one page with a fast mapping, the
- * next row (stride) further; NULL otherwise, or for strides that are not worth it.
+ * Host memory of row (row), when it lies in a page with a fast mapping, else NULL. (count): how many of the rows
+ * before (rows) lie in the same page, each (stride) beyond the last.
  */
 static u8 *rows_peek(struct cpu *c, const struct insn *in, unsigned row, unsigned rows,
-                     unsigned len, bool write, u64 *stride)
+                     unsigned len, bool write, u64 *stride, unsigned *count)
 {
-    u64 span;
+    u64 step = c->r[in->index] << in->scale, lin = row_lin(c, in, row);
+    u32 room = PAGE_SIZE - (u32)(lin & ~PAGE_MASK), n = rows - row;
 
-    *stride = c->r[in->index] << in->scale;
-    if (in->ea_shift || *stride > PAGE_SIZE)
+    if (unlikely(len > room))
         return NULL;
-    span = (rows - 1 - row) * *stride + len;
-    return span > PAGE_SIZE ? NULL : mmu_peek(c, row_lin(c, in, row), (unsigned)span, write);
+    if (unlikely(step > PAGE_SIZE || in->ea_shift))
+        n = 1; /* so are strides below 0 */
+    else if ((n - 1) * (u32)step > room - len)
+        n = (room - len) / (u32)step + 1;
+    *stride = step;
+    *count = n;
+    return mmu_peek(c, lin, (n - 1) * (u32)step + len, write);
 }
 
 static inline void row_copy(u8 *dst, const u8 *src, unsigned len)
@@ -141,7 +146,7 @@ static int row_load(struct cpu *c, const struct insn *in, unsigned row, u8 *dst,
 int amx_op_tileload(struct cpu *c, const struct insn *in)
 {
     struct cpu_amx *a = &c->amx;
-    unsigned row, rows = a->rows[in->reg], len = a->colsb[in->reg];
+    unsigned row, rows = a->rows[in->reg], len = a->colsb[in->reg], count;
     u8(*tile)[AMX_ROW_BYTES];
     const u8 *src;
     u64 stride;
@@ -153,15 +158,19 @@ int amx_op_tileload(struct cpu *c, const struct insn *in)
         return rc;
     tile = a->tile[in->reg];
     row = a->start_row;
-    src = rows_peek(c, in, row, rows, len, false, &stride);
-    if (likely(src && len == AMX_ROW_BYTES)) {
-        amx_rows_kernel()(tile[row], AMX_ROW_BYTES, src, stride, rows - row);
-        row = rows;
-    }
-    for (; row < rows; row++) {
+    while (row < rows) {
+        src = NULL;
+        if (likely(len == AMX_ROW_BYTES))
+            src = rows_peek(c, in, row, rows, len, false, &stride, &count);
+        if (likely(src)) {
+            amx_rows_kernel()(tile[row], AMX_ROW_BYTES, src, stride, count);
+            row += count;
+            continue;
+        }
         rc = row_load(c, in, row, tile[row], len);
         if (rc)
             break;
+        row++;
     }
     /* Rows that are not there, and after a fault those that are still to come. */
     if (unlikely(row < AMX_ROWS))
@@ -174,7 +183,7 @@ int amx_op_tileload(struct cpu *c, const struct insn *in)
 int amx_op_tilestore(struct cpu *c, const struct insn *in)
 {
     struct cpu_amx *a = &c->amx;
-    unsigned row, rows = a->rows[in->reg], len = a->colsb[in->reg];
+    unsigned row, rows = a->rows[in->reg], len = a->colsb[in->reg], count;
     int rc = check_memory_form(c, in), ret = OP_NEXT;
     u64 stride;
     u8 *dst;
@@ -182,17 +191,17 @@ int amx_op_tilestore(struct cpu *c, const struct insn *in)
     if (unlikely(rc))
         return rc;
     row = a->start_row;
-    dst = rows_peek(c, in, row, rows, len, true, &stride);
-    if (likely(dst && len == AMX_ROW_BYTES && a->tile_inuse)) {
-        amx_rows_kernel()(dst, stride, a->tile[in->reg][row], AMX_ROW_BYTES, rows - row);
-        row = rows;
-    }
-    for (; row < rows; row++) {
+    for (; row < rows; row += count) {
         const u8 *src = a->tile_inuse ? a->tile[in->reg][row] : zero_row;
 
-        if (likely(dst)) {
+        dst = rows_peek(c, in, row, rows, len, true, &stride, &count);
+        if (likely(dst && len == AMX_ROW_BYTES)) {
+            amx_rows_kernel()(dst, stride, src, a->tile_inuse ? AMX_ROW_BYTES : 0, count);
+            continue;
+        }
+        count = 1;
+        if (dst) {
             row_copy(dst, src, len);
-            dst += stride;
             continue;
         }
         rc = mmu_store(c, row_lin(c, in, row), src, len, insn_acc(in));
