@@ -185,6 +185,45 @@ static void test_to_host(struct wire *w)
     free(got);
 }
 
+/* Addresses of ends that say who they are. */
+static void test_names(void)
+{
+    static const struct {
+        const char *name; /* '@' for the NUL of an abstract one */
+        bool known, marks;
+        u32 cid, port;
+    } cases[] = {
+        {"@uvirt-vsock/2:1234/00", true, false, 2, 1234},
+        {"@uvirt-vsock/4294967294:4294967295/0123456789abcdefm", true, true, 4294967294u,
+         4294967295u},
+        {"@uvirt-vsock/2:1234", false, false, 0, 0},
+        {"@uvirt-vsock/2:4294967296/m", false, false, 0, 0},
+        {"@uvirt-vsock/:1/m", false, false, 0, 0},
+        {"@other/2:1234/m", false, false, 0, 0},
+        {"/dir/./2_1234", true, true, 2, 1234},
+        {"/dir/./2_1234_seqpacket", true, true, 2, 1234},
+        {"/dir/2_1234", false, false, 0, 0},
+        {"/dir/./2", false, true, 0, 0},
+        {"2_1234", false, false, 0, 0},
+        {"@", false, false, 0, 0},
+        {"", false, false, 0, 0},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        size_t n = strlen(cases[i].name);
+        u32 cid = 0, port = 0;
+        socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+
+        memcpy(a.sun_path, cases[i].name, n);
+        if (a.sun_path[0] == '@')
+            a.sun_path[0] = 0;
+        ok(!vsock_unix_peer(&a, len, &cid, &port) == cases[i].known && cid == cases[i].cid &&
+               port == cases[i].port && vsock_unix_takes_marks(&a, len) == cases[i].marks,
+           "the name \"%s\"", cases[i].name);
+    }
+}
+
 static unsigned open_files(void)
 {
     unsigned n = 0;
@@ -200,6 +239,7 @@ int main(void)
     struct wire w;
     unsigned before;
 
+    test_names();
     begin();
     if (!ok(wire_open(&w, 3, path_of("v", ""), 0, why) == 0, "a bridge"))
         return tap_done();

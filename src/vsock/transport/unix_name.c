@@ -165,19 +165,44 @@ static int take_number(const char **p, const char *end, u32 *ret)
     return 0;
 }
 
+/*
+ * Copy the path or name of (addr) to (text), with a NUL. The last part of a path with
+ * VSOCK_UNIX_MARKS_PATH before it, or NULL.
+ */
+static const char *marked_path(const struct sockaddr_un *addr, socklen_t len,
+                               char text[sizeof(addr->sun_path) + 1])
+{
+    const char *last;
+
+    memset(text, 0, sizeof(addr->sun_path) + 1);
+    if (len <= offsetof(struct sockaddr_un, sun_path) || len > sizeof(*addr))
+        return NULL;
+    memcpy(text, addr->sun_path, len - offsetof(struct sockaddr_un, sun_path));
+    last = strrchr(text, '/');
+    if (!last || last - text < 2 || memcmp(last - 2, VSOCK_UNIX_MARKS_PATH, 3))
+        return NULL;
+    return last + 1;
+}
+
 int vsock_unix_peer(const struct sockaddr_un *addr, socklen_t len, u32 *cid, u32 *port)
 {
     const size_t prefix = sizeof(VSOCK_UNIX_PEER_NAME) - 1;
-    const char *p = addr->sun_path + 1, *end;
+    char text[sizeof(addr->sun_path) + 1];
+    const char *p = marked_path(addr, len, text), *end;
+    bool is_path = p;
     u32 c, n;
 
-    if (len < offsetof(struct sockaddr_un, sun_path) + 1 + prefix || len > sizeof(*addr) ||
-        addr->sun_path[0] || memcmp(p, VSOCK_UNIX_PEER_NAME, prefix))
-        return -ENOENT;
-    end = (const char *)addr + len;
-    p += prefix;
-    if (take_number(&p, end, &c) || p == end || *p++ != ':' || take_number(&p, end, &n) ||
-        p == end || *p != '/')
+    if (is_path) {
+        end = p + strlen(p);
+    } else {
+        if (len < offsetof(struct sockaddr_un, sun_path) + 1 + prefix || len > sizeof(*addr) ||
+            text[0] || memcmp(text + 1, VSOCK_UNIX_PEER_NAME, prefix))
+            return -ENOENT;
+        p = text + 1 + prefix;
+        end = text + (len - offsetof(struct sockaddr_un, sun_path));
+    }
+    if (take_number(&p, end, &c) || p == end || *p++ != (is_path ? '_' : ':') ||
+        take_number(&p, end, &n) || (!is_path && (p == end || *p != '/')))
         return -ENOENT;
     *cid = c;
     *port = n;
@@ -186,18 +211,13 @@ int vsock_unix_peer(const struct sockaddr_un *addr, socklen_t len, u32 *cid, u32
 
 bool vsock_unix_takes_marks(const struct sockaddr_un *addr, socklen_t len)
 {
-    char text[sizeof(addr->sun_path) + 1] = {0};
-    const char *last;
+    char text[sizeof(addr->sun_path) + 1];
     u32 cid, port;
 
-    if (len <= offsetof(struct sockaddr_un, sun_path) || len > sizeof(*addr))
-        return false;
-    memcpy(text, addr->sun_path, len - offsetof(struct sockaddr_un, sun_path));
-    if (!text[0])
-        return !vsock_unix_peer(addr, len, &cid, &port) &&
-               ((const char *)addr)[len - 1] == VSOCK_UNIX_MARKS_NAME;
-    last = strrchr(text, '/');
-    return last && last - text >= 2 && !memcmp(last - 2, VSOCK_UNIX_MARKS_PATH, 3);
+    if (marked_path(addr, len, text))
+        return true;
+    return !text[0] && !vsock_unix_peer(addr, len, &cid, &port) &&
+           ((const char *)addr)[len - 1] == VSOCK_UNIX_MARKS_NAME;
 }
 
 static int parse(const char *word, const char *line, size_t len, u32 *port)

@@ -40,7 +40,10 @@ int vsock_unix_dial(const char *path, int type, u32 cid, u32 port, int *ret);
  */
 void vsock_unix_prepare(int fd);
 
-/* Who the address of an accepted socket says it is. 0, or -ENOENT: it does not say. */
+/*
+ * Who the address of an accepted socket says it is: an abstract name, or the path DIR/./2_<port> of a program that
+ * called bind() before connect(). 0, or -ENOENT: it does not say.
+ */
 int vsock_unix_peer(const struct sockaddr_un *addr, socklen_t len, u32 *cid, u32 *port);
 
 /* Does an end with this address take marked records (unix_record.h)? */
