@@ -13,6 +13,9 @@
  *
  * fork() copies objects but not the threads that serve them. A child sees its parent's
  * objects as foreign: ioctls on them fail with EIO as in KVM, and closing them destroys nothing.
+ *
+ * A descriptor that came through exec() or SCM_RIGHTS has no object here. The memfd's name and seals tell
+ * what it is: a system descriptor gets an object of this process, any other a foreign one.
  */
 
 #include "kvm/kvm.h"
@@ -20,6 +23,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -83,14 +87,16 @@ void kvm_object_put(struct kvm_object *o)
     if (last)
         unlink_locked(o);
     pthread_mutex_unlock(&table.lock);
-    if (last && !kvm_object_foreign(o))
+    if (last && (o->stray || !kvm_object_foreign(o)))
         o->destroy(o);
 }
 
 bool kvm_object_foreign(const struct kvm_object *o)
 {
-    return o->class != KVM_CLASS_SYSTEM && o->generation != table.generation;
+    return o->class != KVM_CLASS_SYSTEM && (o->stray || o->generation != table.generation);
 }
+
+#define SEALS (F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
 
 int kvm_fd_make(const char *name, size_t size)
 {
@@ -98,7 +104,7 @@ int kvm_fd_make(const char *name, size_t size)
 
     if (fd < 0)
         return -errno;
-    if (ftruncate(fd, (off_t)size) || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)) {
+    if (ftruncate(fd, (off_t)size) || fcntl(fd, F_ADD_SEALS, SEALS)) {
         rc = -errno;
         close(fd);
         return rc;
@@ -179,8 +185,48 @@ static struct kvm_object *adopt_locked(int fd, const struct stat *st)
     return o;
 }
 
+static void stray_destroy(struct kvm_object *o) { free(o); }
+
+/* What (fd) is by the name of its memfd, or KVM_CLASS_COUNT. */
+static enum kvm_class class_of(int fd)
+{
+    static const char prefix[] = "/memfd:kvm";
+    char link[32], name[64];
+    const char *rest = name + sizeof(prefix) - 1;
+    ssize_t n;
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    n = readlink(link, name, sizeof(name) - 1);
+    if (n < (ssize_t)sizeof(prefix) - 1 || fcntl(fd, F_GET_SEALS) != SEALS)
+        return KVM_CLASS_COUNT;
+    name[n] = 0;
+    if (memcmp(name, prefix, sizeof(prefix) - 1))
+        return KVM_CLASS_COUNT;
+    if (!strcmp(rest, " (deleted)"))
+        return KVM_CLASS_SYSTEM;
+    if (!strcmp(rest, "-vm (deleted)"))
+        return KVM_CLASS_VM;
+    return !strncmp(rest, "-vcpu:", 6) ? KVM_CLASS_VCPU : KVM_CLASS_COUNT;
+}
+
+/* Enter (fd), which came from another process, with an object of its own. NULL: it is nothing of KVM's. */
+static struct kvm_object *take_in_locked(int fd, const struct stat *st)
+{
+    enum kvm_class class = st->st_nlink ? KVM_CLASS_COUNT : class_of(fd);
+    struct kvm_object *o = class == KVM_CLASS_COUNT || reserve_locked(fd) ? NULL : malloc(sizeof(*o));
+
+    if (!o)
+        return NULL;
+    pthread_once(&table.once, first_use);
+    *o = (struct kvm_object){.class = class, .destroy = stray_destroy, .refs = 1, .fds = 1, .stray = true,
+                             .generation = table.generation, .dev = st->st_dev, .ino = st->st_ino, .next = table.all};
+    table.all = o;
+    table.at[fd] = o;
+    return o;
+}
+
 /* The object behind (fd), no reference taken; *stale is one to drop after unlocking. */
-static struct kvm_object *lookup_locked(int fd, struct kvm_object **stale)
+static struct kvm_object *lookup_locked(int fd, bool take_in, struct kvm_object **stale)
 {
     struct kvm_object *o = fd < table.size ? table.at[fd] : NULL;
     struct stat st;
@@ -191,7 +237,10 @@ static struct kvm_object *lookup_locked(int fd, struct kvm_object **stale)
         return o;
     if (o)
         *stale = evict_locked(fd);
-    return open ? adopt_locked(fd, &st) : NULL;
+    if (!open)
+        return NULL;
+    o = adopt_locked(fd, &st);
+    return o || !take_in ? o : take_in_locked(fd, &st);
 }
 
 struct kvm_object *kvm_fd_get(int fd, bool hot)
@@ -203,7 +252,7 @@ struct kvm_object *kvm_fd_get(int fd, bool hot)
     pthread_mutex_lock(&table.lock);
     o = hot && fd < table.size ? table.at[fd] : NULL;
     if (!o)
-        o = lookup_locked(fd, &stale);
+        o = lookup_locked(fd, true, &stale);
     if (o)
         o->refs++;
     pthread_mutex_unlock(&table.lock);
@@ -240,7 +289,7 @@ int kvm_fd_close(int fd)
     if (fd < 0)
         return -EBADF;
     pthread_mutex_lock(&table.lock);
-    o = lookup_locked(fd, &stale);
+    o = lookup_locked(fd, false, &stale);
     if (o) {
         syscall(SYS_close, fd); /* close() may be what brought us here, in a program that we are preloaded into */
         evict_locked(fd);

@@ -45,6 +45,7 @@ struct kvm_object {
     unsigned refs;
     unsigned fds; /* descriptors known to stand for it */
     unsigned generation;
+    bool stray;   /* made for a descriptor that came from another process */
     u64 dev, ino; /* of the memfd: how a dup() is recognised */
     struct kvm_object *next;
 };
@@ -54,7 +55,7 @@ void kvm_object_init(struct kvm_object *o, enum kvm_class class, void (*destroy)
 void kvm_object_get(struct kvm_object *o);
 void kvm_object_put(struct kvm_object *o);
 
-/* True when (o) was made before a fork() that this process came from: its threads are elsewhere. */
+/* True when (o) is another process's, which this one came from by fork() or got it from: its threads are elsewhere. */
 bool kvm_object_foreign(const struct kvm_object *o);
 
 /* A fresh close-on-exec memfd of (size) bytes, sealed against resizing: a descriptor, or -errno. */

@@ -6,10 +6,10 @@
  *
  * The descriptors that uvirt_kvm_*() hands out are real ones, known by their inode; so mmap, poll, dup,
  * fcntl, fork and SCM_RIGHTS need nothing here. What does: opening the name, ioctl, close (which ends a
- * VM), the arch_prctl calls for guests, and the files of /sys that clients look at.
+ * VM), the arch_prctl calls for guests, and what else clients do with the names: names.c, listing.c, sysfs.c.
  *
  * Our own library calls open, ioctl and close as well and would land here again, some of them with its
- * descriptor table locked. (inside) tells those calls apart; it is the thread's own.
+ * descriptor table locked. (preload_inside) tells those calls apart; it is the thread's own.
  */
 
 /* The headers would give open() and openat() the names of open64() and openat64(), which are defined here too. */
@@ -22,13 +22,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define KVM_DEVICE "/dev/kvm"
 #define KVM_IOCTL_TYPE 0xae
 
 #define ARCH_XCOMP_FIRST 0x1021
@@ -36,8 +37,7 @@
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 #define ARCH_REQ_XCOMP_GUEST_PERM 0x1025
 
-/* Initial-exec: the library is loaded with the program, and nothing may allocate in here. */
-static _Thread_local int inside __attribute__((tls_model("initial-exec")));
+_Thread_local int preload_inside;
 
 /* Declared here and not by <sys/ioctl.h> and the like, whose signatures differ among libcs. */
 PRELOAD_EXPORT int open(const char *path, int flags, ...);
@@ -50,7 +50,6 @@ PRELOAD_EXPORT int __openat_2(int dir, const char *path, int flags);
 PRELOAD_EXPORT int __openat64_2(int dir, const char *path, int flags);
 PRELOAD_EXPORT int ioctl(int fd, unsigned long request, ...);
 PRELOAD_EXPORT int close(int fd);
-PRELOAD_EXPORT int access(const char *path, int mode);
 PRELOAD_EXPORT long syscall(long number, ...);
 PRELOAD_EXPORT int arch_prctl(int option, unsigned long arg);
 
@@ -71,26 +70,28 @@ static long raw(long number, unsigned long a, unsigned long b, unsigned long c, 
     return ret;
 }
 
-static int open_any(int dir, const char *path, int flags, unsigned mode)
+int preload_open(int dir, const char *path, int flags, unsigned mode)
 {
+    char buf[PATH_MAX];
+    const char *name;
     int fd;
 
-    if (!inside && path && preload_vsock_open(path, flags, &fd))
+    if (!preload_inside && path && preload_vsock_open(path, flags, &fd))
         return fd;
-    if (!inside && path && preload_has_kvm()) {
-        inside++;
-        if (!strcmp(path, KVM_DEVICE)) {
+    if (!preload_inside && path && (name = preload_absolute(dir, path, buf))) {
+        preload_inside++;
+        if (!strcmp(name, PRELOAD_KVM_DEVICE)) {
             fd = uvirt_kvm_open();
             if (fd >= 0 && !(flags & O_CLOEXEC))
                 fcntl(fd, F_SETFD, 0);
-            inside--;
+            preload_inside--;
             return fd;
         }
-        if (preload_sysfs_open(path, flags, &fd)) {
-            inside--;
+        if (preload_sysfs_open(name, flags, &fd)) {
+            preload_inside--;
             return fd;
         }
-        inside--;
+        preload_inside--;
     }
     fd = (int)raw(SYS_openat, (unsigned long)(long)dir, (unsigned long)path, (unsigned long)(long)flags,
                   mode, 0, 0);
@@ -111,17 +112,17 @@ static int open_any(int dir, const char *path, int flags, unsigned mode)
         mode_;                                                                                     \
     })
 
-int open(const char *path, int flags, ...) { return open_any(AT_FDCWD, path, flags, OPEN_MODE(flags)); }
-int open64(const char *path, int flags, ...) { return open_any(AT_FDCWD, path, flags, OPEN_MODE(flags)); }
-int openat(int dir, const char *path, int flags, ...) { return open_any(dir, path, flags, OPEN_MODE(flags)); }
+int open(const char *path, int flags, ...) { return preload_open(AT_FDCWD, path, flags, OPEN_MODE(flags)); }
+int open64(const char *path, int flags, ...) { return preload_open(AT_FDCWD, path, flags, OPEN_MODE(flags)); }
+int openat(int dir, const char *path, int flags, ...) { return preload_open(dir, path, flags, OPEN_MODE(flags)); }
 int openat64(int dir, const char *path, int flags, ...)
 {
-    return open_any(dir, path, flags, OPEN_MODE(flags));
+    return preload_open(dir, path, flags, OPEN_MODE(flags));
 }
-int __open_2(const char *path, int flags) { return open_any(AT_FDCWD, path, flags, 0); }
-int __open64_2(const char *path, int flags) { return open_any(AT_FDCWD, path, flags, 0); }
-int __openat_2(int dir, const char *path, int flags) { return open_any(dir, path, flags, 0); }
-int __openat64_2(int dir, const char *path, int flags) { return open_any(dir, path, flags, 0); }
+int __open_2(const char *path, int flags) { return preload_open(AT_FDCWD, path, flags, 0); }
+int __open64_2(const char *path, int flags) { return preload_open(AT_FDCWD, path, flags, 0); }
+int __openat_2(int dir, const char *path, int flags) { return preload_open(dir, path, flags, 0); }
+int __openat64_2(int dir, const char *path, int flags) { return preload_open(dir, path, flags, 0); }
 
 int ioctl(int fd, unsigned long request, ...)
 {
@@ -132,12 +133,12 @@ int ioctl(int fd, unsigned long request, ...)
     va_start(ap, request);
     arg = va_arg(ap, unsigned long);
     va_end(ap);
-    if (!inside && preload_vsock_ioctl(fd, request, arg, &rc))
+    if (!preload_inside && preload_vsock_ioctl(fd, request, arg, &rc))
         return rc;
-    if (!inside && (request >> 8 & 0xff) == KVM_IOCTL_TYPE) {
-        inside++;
+    if (!preload_inside && (request >> 8 & 0xff) == KVM_IOCTL_TYPE) {
+        preload_inside++;
         rc = uvirt_kvm_ioctl(fd, (u32)request, arg);
-        inside--;
+        preload_inside--;
         if (rc != -1 || errno != EBADF)
             return rc;
     }
@@ -148,41 +149,19 @@ int close(int fd)
 {
     int rc;
 
-    if (!inside && preload_vsock_close(fd, &rc))
+    if (!preload_inside && preload_vsock_close(fd, &rc))
         return rc;
-    if (!inside) {
+    if (!preload_inside) {
         int saved = errno;
 
-        inside++;
+        preload_inside++;
         rc = uvirt_kvm_close(fd);
-        inside--;
+        preload_inside--;
         if (rc == 0 || errno != EBADF)
             return rc;
         errno = saved;
     }
     return (int)raw(SYS_close, (unsigned long)(long)fd, 0, 0, 0, 0, 0);
-}
-
-int access(const char *path, int mode)
-{
-    bool present;
-    int rc;
-
-    if (!inside && preload_vsock_access(path, mode, &rc))
-        return rc;
-    if (!inside && preload_has_kvm()) {
-        if (!strcmp(path, KVM_DEVICE)) {
-            if (!(mode & X_OK))
-                return 0;
-            errno = EACCES;
-            return -1;
-        }
-        if (preload_sysfs_find(path, &present) && !present) {
-            errno = ENOENT;
-            return -1;
-        }
-    }
-    return (int)raw(SYS_access, (unsigned long)path, (unsigned long)(long)mode, 0, 0, 0, 0);
 }
 
 static bool is_guest_prctl(int option)
@@ -193,9 +172,17 @@ static bool is_guest_prctl(int option)
 
 int arch_prctl(int option, unsigned long arg)
 {
-    if (!inside && is_guest_prctl(option))
+    if (!preload_inside && preload_has_kvm() && is_guest_prctl(option))
         return uvirt_kvm_arch_prctl(option, arg);
     return (int)raw(SYS_arch_prctl, (unsigned long)(long)option, arg, 0, 0, 0, 0);
+}
+
+/* glibc has no openat2(). Names of ours are opened without a look at (how->resolve): no link leads to them. */
+static long preload_openat2(int dir, const char *path, const struct open_how *how, size_t size)
+{
+    if (!preload_inside && size >= sizeof(*how) && preload_kind(dir, path) != PRELOAD_NOT_OURS)
+        return preload_open(dir, path, (int)how->flags, (unsigned)how->mode);
+    return raw(SYS_openat2, (unsigned long)(long)dir, (unsigned long)path, (unsigned long)how, size, 0, 0);
 }
 
 /* The sixth argument is on the caller's stack, whether there is one or not: no matter for ASan. */
@@ -209,15 +196,17 @@ __attribute__((no_sanitize("address"))) long syscall(long number, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(ap, unsigned long);
     va_end(ap);
-    if (!inside && preload_vsock_syscall(number, a, &rc))
+    if (!preload_inside && preload_vsock_syscall(number, a, &rc))
         return rc;
     switch (number) {
     case SYS_arch_prctl:
         return arch_prctl((int)a[0], a[1]);
     case SYS_open:
-        return open_any(AT_FDCWD, (const char *)a[0], (int)a[1], (unsigned)a[2]);
+        return preload_open(AT_FDCWD, (const char *)a[0], (int)a[1], (unsigned)a[2]);
     case SYS_openat:
-        return open_any((int)a[0], (const char *)a[1], (int)a[2], (unsigned)a[3]);
+        return preload_open((int)a[0], (const char *)a[1], (int)a[2], (unsigned)a[3]);
+    case SYS_openat2:
+        return preload_openat2((int)a[0], (const char *)a[1], (const struct open_how *)a[2], a[3]);
     case SYS_ioctl:
         return ioctl((int)a[0], a[1], a[2]);
     case SYS_close:
