@@ -39,7 +39,57 @@ static int op_mmio_write(struct cpu *cpu, gpa_t gpa, const void *buf, unsigned s
     return OP_STOP;
 }
 
-static const struct cpu_bus op_bus = {.mmio_read = op_mmio_read, .mmio_write = op_mmio_write};
+static int op_io_in(struct cpu *cpu, u16 port, unsigned size, u32 *val)
+{
+    *val = port;
+    return OP_NEXT;
+}
+
+static int op_io_out(struct cpu *cpu, u16 port, unsigned size, u32 val)
+{
+    return OP_NEXT;
+}
+
+static int op_msr_read(struct cpu *cpu, u32 index, u64 *val)
+{
+    return OP_FAULT;
+}
+
+static int op_msr_write(struct cpu *cpu, u32 index, u64 val)
+{
+    return OP_FAULT;
+}
+
+static int op_intr_ack(struct cpu *cpu)
+{
+    return -1;
+}
+
+static bool op_intr_pending(struct cpu *cpu)
+{
+    return false;
+}
+
+static u8 op_cr8_read(struct cpu *cpu)
+{
+    return 0;
+}
+
+static void op_cr8_write(struct cpu *cpu, u8 tpr)
+{
+}
+
+static int op_hypercall(struct cpu *cpu)
+{
+    return cpu_raise_ud(cpu);
+}
+
+static const struct cpu_bus op_bus = {
+    .mmio_read = op_mmio_read, .mmio_write = op_mmio_write, .io_in = op_io_in, .io_out = op_io_out,
+    .msr_read = op_msr_read, .msr_write = op_msr_write, .intr_ack = op_intr_ack,
+    .intr_pending = op_intr_pending, .cr8_read = op_cr8_read, .cr8_write = op_cr8_write,
+    .hypercall = op_hypercall,
+};
 
 static void put64(u64 at, u64 v)
 {

@@ -147,10 +147,12 @@ static bool page_current(struct cpu *c, struct jit_page *p, const struct block *
     return true;
 }
 
-static bool worth_translating(struct block *b, const struct jit_page *p)
+static bool worth_translating(const struct cpu *c, struct block *b, const struct jit_page *p)
 {
-    unsigned hot = p && p->kills > KILLS_MAX ? HOT * KILLS_COOL : HOT;
+    unsigned hot = c->jit->lockstep ? 1 : HOT;
 
+    if (p && p->kills > KILLS_MAX)
+        hot *= KILLS_COOL;
     return ++b->heat >= hot;
 }
 
@@ -159,10 +161,10 @@ static bool translate(struct cpu *c, struct block *b)
 {
     struct jit_page *p;
 
-    if (b->heat < HOT && !worth_translating(b, NULL))
+    if (b->heat < HOT && !worth_translating(c, b, NULL))
         return false;
     p = page_get(c, b);
-    if (p && p->kills > KILLS_MAX && !worth_translating(b, p))
+    if (p && p->kills > KILLS_MAX && !worth_translating(c, b, p))
         return false;
     if (p && !page_current(c, p, b))
         return false;

@@ -37,6 +37,7 @@ struct cpu_undo {
     struct store store[STORES_MAX];
     unsigned count, used;
     bool once; /* cannot be run a second time */
+    bool failed;
     u8 bytes[BYTES_MAX], outcome[BYTES_MAX];
     struct cpu before, interp;
     struct tlb views[TLB_VIEWS]; /* the interpreter's: nothing is ever in their tables for stores */
@@ -151,6 +152,11 @@ int lockstep_create(struct cpu *c)
     return 0;
 }
 
+bool lockstep_failed(const struct cpu *c)
+{
+    return c->jit && c->jit->lockstep && c->jit->lockstep->failed;
+}
+
 void lockstep_free(struct cpu *c)
 {
     free(c->jit->lockstep);
@@ -260,9 +266,10 @@ static void report_bytes(const char *what, const u8 *p, size_t n)
 
 static int report(struct cpu *c, const struct block *b, int rc_interp, int rc)
 {
-    const struct cpu_undo *u = c->jit->lockstep;
+    struct cpu_undo *u = c->jit->lockstep;
     const struct jit_code *k = b->code;
 
+    u->failed = true;
     fprintf(stderr, "lockstep: the engines differ\n");
     report_state(&u->before, "before", 0);
     report_state(&u->interp, "interpreter", rc_interp);

@@ -17,6 +17,9 @@ void lockstep_free(struct cpu *c);
 /* As jit_run(), for one block and with the interpreter beside it. */
 int lockstep_run(struct cpu *c, struct block *b, const struct insn **in);
 
+/* Has there been a difference? */
+bool lockstep_failed(const struct cpu *c);
+
 /* May a block with (d) be run twice? */
 struct decoded;
 bool lockstep_repeats(const struct decoded *d);

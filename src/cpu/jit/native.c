@@ -195,8 +195,8 @@ enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, cons
         return XLAT_LEAVE;
     if (d->mnemonic == ZYDIS_MNEMONIC_CLI)
         return XLAT_CLI;
-    if (d->mnemonic == ZYDIS_MNEMONIC_STI) /* the insn in its shadow must be in this block */
-        return in + 1 < x->b->insn + x->b->count ? XLAT_STI : XLAT_CALL;
+    if (d->mnemonic == ZYDIS_MNEMONIC_STI) /* the insn in its shadow must be in this block; the op stops after STI */
+        return in + 1 < x->b->insn + x->b->count && !x->j->lockstep ? XLAT_STI : XLAT_CALL;
     if (does_nothing(d->mnemonic))
         return XLAT_NOTHING;
     if (d->mnemonic == ZYDIS_MNEMONIC_LEA)

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// Random code in lock-step mode: the translator against the interpreter, block by block.
+
+#include "cpu/jit/lockstep.h"
+#include "op_cpu.h"
+#include "rand.h"
+
+#include <stdlib.h>
+
+#define CODE    0x10000u
+#define HANDLER 0x8000u
+#define IDT     0x6000u
+#define GDT     0x7000u
+#define LEN_MAX 600
+#define INSNS   40
+
+static void gate_set(unsigned vector)
+{
+    put64(IDT + vector * 16, (HANDLER & 0xffff) | 8ull << 16 | 0x8e00ull << 32);
+    put64(IDT + vector * 16 + 8, 0);
+}
+
+static void prepare(void)
+{
+    op_reset();
+    for (unsigned v = 0; v < 256; v++)
+        gate_set(v);
+    put64(GDT, 0);
+    put64(GDT + 8, 0x00209b0000000000ull);
+    c->idt = (struct cpu_dtable){IDT, 0xfff};
+    c->gdt = (struct cpu_dtable){GDT, 15};
+    c->seg[SEG_CS].sel = 8;
+    ram[HANDLER] = 0xf4;
+    mem_written(mem, HANDLER, 1);
+    for (unsigned i = 0; i < 16; i++)
+        c->r[i] = rnd() & 1 ? DATA + (rnd() & 0xfff0) : rnd() >> (rnd() & 63);
+    c->r[REG_RSP] = DATA + 0x8000 + (rnd() & 0x1ff8);
+    for (unsigned i = 0; i < 0x20000; i += 8)
+        put64(DATA + i, rnd() & 3 ? rnd() : DATA + (rnd() & 0xffff));
+    cpu_rflags_set(c, (rnd() & RFLAGS_ARITH) | 2);
+    for (unsigned i = 0; i < sizeof(c->vec.zmm); i++)
+        ((u8 *)c->vec.zmm)[i] = (u8)rnd();
+}
+
+/* An instruction that decodes, its displacement made small so that it may hit memory. */
+static unsigned random_insn(u8 *at)
+{
+    static const u8 lead[] = {0x48, 0x49, 0x4c, 0x4d, 0x66, 0x0f, 0xc5, 0xc4, 0x62, 0x41, 0xf3, 0xf2, 0x65, 0x67};
+    struct decoded d;
+    bool gp;
+
+    for (;;) {
+        for (unsigned i = 0; i < 15; i++)
+            at[i] = (u8)rnd();
+        if (rnd() & 1)
+            at[0] = lead[rnd() % sizeof(lead)];
+        if (rnd() % 4 == 0 && (at[0] & 0xf0) == 0x40)
+            at[1] = 0x0f;
+        if (decode_one(at, 15, MODE_64, true, &d, &gp) || d.rep || d.repne)
+            continue;
+        if (d.op[0].kind == OPND_IMM && d.op[0].rel)
+            continue;
+        if (d.has_mem && d.disp_size == 4) {
+            u32 disp = (u32)rnd() & 0x3ff;
+
+            memcpy(at + d.len - d.imm_size - 4, &disp, 4);
+        }
+        return d.len;
+    }
+}
+
+/* A short forward branch over the instruction that follows. */
+static unsigned random_branch(u8 *at, unsigned over)
+{
+    at[0] = 0x70 | (rnd() & 15);
+    at[1] = (u8)over;
+    return 2;
+}
+
+static unsigned random_code(u8 *code)
+{
+    unsigned len = 0;
+
+    for (unsigned i = 0; i < INSNS && len + 40 < LEN_MAX; i++) {
+        u8 insn[16];
+        unsigned n = random_insn(insn);
+
+        if (rnd() % 5 == 0)
+            len += random_branch(code + len, n);
+        memcpy(code + len, insn, n);
+        len += n;
+    }
+    code[len++] = 0xf4;
+    return len;
+}
+
+static bool run_one(void)
+{
+    static const u8 stop = 1;
+    u8 code[LEN_MAX + 16];
+    unsigned len = random_code(code);
+
+    prepare();
+    memcpy(ram + CODE, code, len);
+    mem_written(mem, CODE, len);
+    c->stop_flag = &stop;
+    cpu_request(c, CPU_REQ_RECHECK);
+    c->rip = CODE + (rnd() & 1 ? 0 : rnd() % len);
+    cpu_run(c);
+    c->halted = false;
+    return !lockstep_failed(c);
+}
+
+int main(int argc, char **argv)
+{
+    unsigned n = argc > 1 ? (unsigned)atoi(argv[1]) : 3000;
+
+    if (argc > 2)
+        rnd_state = strtoull(argv[2], NULL, 0);
+    setenv("UVIRT_ENGINE", "lockstep", 1);
+    if (!ok(op_create(), "a CPU in lock-step mode"))
+        return tap_done();
+    for (unsigned i = 0; i < n; i++) {
+        u64 at = rnd_state;
+
+        if (!run_one()) {
+            fprintf(stderr, "# the run from seed %#llx\n", (unsigned long long)at);
+            ok(false, "the engines agree over random code");
+            return tap_done();
+        }
+    }
+    ok(true, "the engines agree over random code");
+    op_destroy();
+    return tap_done();
+}
