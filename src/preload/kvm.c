@@ -17,6 +17,7 @@
 
 #include "base/types.h"
 #include "preload/preload.h"
+#include "preload/vhost.h"
 #include "uvirt/kvm.h"
 
 #include <dlfcn.h>
@@ -76,7 +77,7 @@ int preload_open(int dir, const char *path, int flags, unsigned mode)
     const char *name;
     int fd;
 
-    if (!preload_inside && path && preload_vsock_open(path, flags, &fd))
+    if (!preload_inside && path && (preload_vsock_open(path, flags, &fd) || preload_vhost_open(path, flags, &fd)))
         return fd;
     if (!preload_inside && path && (name = preload_absolute(dir, path, buf))) {
         preload_inside++;
@@ -133,7 +134,7 @@ int ioctl(int fd, unsigned long request, ...)
     va_start(ap, request);
     arg = va_arg(ap, unsigned long);
     va_end(ap);
-    if (!preload_inside && preload_vsock_ioctl(fd, request, arg, &rc))
+    if (!preload_inside && (preload_vsock_ioctl(fd, request, arg, &rc) || preload_vhost_ioctl(fd, request, arg, &rc)))
         return rc;
     if (!preload_inside && (request >> 8 & 0xff) == KVM_IOCTL_TYPE) {
         preload_inside++;
@@ -154,6 +155,7 @@ int close(int fd)
     if (!preload_inside) {
         int saved = errno;
 
+        preload_vhost_close(fd);
         preload_inside++;
         rc = uvirt_kvm_close(fd);
         preload_inside--;

@@ -32,7 +32,7 @@ struct vhost_backend {
     u64 features, protocol_features;
 
     /* Protected by the device lock. */
-    struct vhost_memory memory;
+    struct vhost_regions memory;
     struct vhost_vring vrings[VHOST_VRINGS_MAX];
     unsigned nr_vrings;
     bool up; /* the device has its features and may run */

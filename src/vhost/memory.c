@@ -53,13 +53,13 @@ bool vhost_memory_mend(const void *at)
     return false;
 }
 
-int vhost_memory_init(struct vhost_memory *m)
+int vhost_memory_init(struct vhost_regions *m)
 {
     memset(m, 0, sizeof(*m));
     return mem_create(&m->mem);
 }
 
-void vhost_memory_fini(struct vhost_memory *m)
+void vhost_memory_fini(struct vhost_regions *m)
 {
     vhost_memory_clear(m);
     mem_free(m->mem);
@@ -77,7 +77,7 @@ static int check(const struct vhost_user_region *r)
     return 0;
 }
 
-static struct vhost_region *find_free(struct vhost_memory *m)
+static struct vhost_region *find_free(struct vhost_regions *m)
 {
     for (unsigned i = 0; i < VHOST_USER_SLOTS_MAX; i++) {
         if (!m->regions[i].wire.size)
@@ -86,7 +86,7 @@ static struct vhost_region *find_free(struct vhost_memory *m)
     return NULL;
 }
 
-static int insert(struct vhost_memory *m, struct vhost_region *at,
+static int insert(struct vhost_regions *m, struct vhost_region *at,
                   const struct vhost_user_region *r, u8 *hva)
 {
     int rc = mem_slot_set(m->mem, at - m->regions, r->gpa, r->size, hva, 0);
@@ -96,7 +96,7 @@ static int insert(struct vhost_memory *m, struct vhost_region *at,
     return rc;
 }
 
-int vhost_memory_add(struct vhost_memory *m, const struct vhost_user_region *r, int fd)
+int vhost_memory_add(struct vhost_regions *m, const struct vhost_user_region *r, int fd)
 {
     struct vhost_region *at = find_free(m);
     struct stat st;
@@ -128,7 +128,7 @@ int vhost_memory_add(struct vhost_memory *m, const struct vhost_user_region *r, 
     return 0;
 }
 
-int vhost_memory_add_own(struct vhost_memory *m, const struct vhost_user_region *r)
+int vhost_memory_add_own(struct vhost_regions *m, const struct vhost_user_region *r)
 {
     struct vhost_region *at = find_free(m);
     int rc = check(r);
@@ -138,7 +138,7 @@ int vhost_memory_add_own(struct vhost_memory *m, const struct vhost_user_region 
     return at ? insert(m, at, r, (u8 *)(uintptr_t)r->address) : -ENOSPC;
 }
 
-static void drop(struct vhost_memory *m, struct vhost_region *at)
+static void drop(struct vhost_regions *m, struct vhost_region *at)
 {
     mem_slot_set(m->mem, at - m->regions, at->wire.gpa, 0, NULL, 0);
     if (at->map) {
@@ -148,7 +148,7 @@ static void drop(struct vhost_memory *m, struct vhost_region *at)
     memset(at, 0, sizeof(*at));
 }
 
-int vhost_memory_remove(struct vhost_memory *m, const struct vhost_user_region *r)
+int vhost_memory_remove(struct vhost_regions *m, const struct vhost_user_region *r)
 {
     for (unsigned i = 0; i < VHOST_USER_SLOTS_MAX; i++) {
         const struct vhost_user_region *w = &m->regions[i].wire;
@@ -161,7 +161,7 @@ int vhost_memory_remove(struct vhost_memory *m, const struct vhost_user_region *
     return -ENOENT;
 }
 
-void vhost_memory_clear(struct vhost_memory *m)
+void vhost_memory_clear(struct vhost_regions *m)
 {
     for (unsigned i = 0; i < VHOST_USER_SLOTS_MAX; i++) {
         if (m->regions[i].wire.size)
@@ -169,7 +169,7 @@ void vhost_memory_clear(struct vhost_memory *m)
     }
 }
 
-int vhost_memory_gpa(const struct vhost_memory *m, u64 address, gpa_t *ret)
+int vhost_memory_gpa(const struct vhost_regions *m, u64 address, gpa_t *ret)
 {
     for (unsigned i = 0; i < VHOST_USER_SLOTS_MAX; i++) {
         const struct vhost_user_region *w = &m->regions[i].wire;

@@ -11,30 +11,30 @@ struct vhost_region {
     u64 map_size;
 };
 
-struct vhost_memory {
+struct vhost_regions {
     struct mem *mem;
     struct vhost_region regions[VHOST_USER_SLOTS_MAX]; /* index = slot id */
 };
 
-int vhost_memory_init(struct vhost_memory *m);
-void vhost_memory_fini(struct vhost_memory *m);
+int vhost_memory_init(struct vhost_regions *m);
+void vhost_memory_fini(struct vhost_regions *m);
 
 /*
  * Map a region of (fd), which stays the caller's. 0, -EINVAL (empty, misaligned, wraps, or
  * the file is shorter), -EEXIST (overlaps another), -ENOSPC (too many), -errno of mmap. As for
  * mem_slot_set(), nobody may be using the memory.
  */
-int vhost_memory_add(struct vhost_memory *m, const struct vhost_user_region *r, int fd);
+int vhost_memory_add(struct vhost_regions *m, const struct vhost_user_region *r, int fd);
 
 /* A region that is this process's own memory at r->address. Errors as above. */
-int vhost_memory_add_own(struct vhost_memory *m, const struct vhost_user_region *r);
+int vhost_memory_add_own(struct vhost_regions *m, const struct vhost_user_region *r);
 
 /* Remove the region with these addresses and size: 0 or -ENOENT; or all. */
-int vhost_memory_remove(struct vhost_memory *m, const struct vhost_user_region *r);
-void vhost_memory_clear(struct vhost_memory *m);
+int vhost_memory_remove(struct vhost_regions *m, const struct vhost_user_region *r);
+void vhost_memory_clear(struct vhost_regions *m);
 
 /* The guest's address of what the front end has at (address). 0 or -EFAULT. */
-int vhost_memory_gpa(const struct vhost_memory *m, u64 address, gpa_t *ret);
+int vhost_memory_gpa(const struct vhost_regions *m, u64 address, gpa_t *ret);
 
 /*
  * For a handler of SIGBUS: a file may have been cut short after it was mapped. If (at) is in
