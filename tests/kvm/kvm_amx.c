@@ -22,6 +22,10 @@
 #define XCR0_AVX512 0xe0u
 #define XCR0_AMX    0x60000u
 
+#define MSR_XFD     0x1c4
+#define MSR_XFD_ERR 0x1c5
+#define XFD_TILES   (1ull << 18)
+
 /* What the guest's code loads and stores. */
 struct regs {
     uint8_t vec[32][64];
@@ -290,6 +294,33 @@ static void test_leaks(const struct vm *m, struct vcpu v[2])
     }
 }
 
+static uint64_t msr(const struct vcpu *v, uint32_t index)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry e;
+    } m = {{.nmsrs = 1}, {.index = index}};
+
+    return kv(v->fd, KVM_GET_MSRS, &m) == 1 ? m.e.data : ~0ull;
+}
+
+/* XFD and XFD_ERR are one vCPU's, and neither the host's nor another's. Last, because vCPU 0 ends in a triple fault. */
+static void test_xfd(struct vcpu v[2])
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry e;
+    } m = {{.nmsrs = 1}, {.index = MSR_XFD, .data = XFD_TILES}};
+
+    ok(kv(v[0].fd, KVM_SET_MSRS, &m) == 1, "vCPU 0 gets XFD[18]");
+    ok(run(&v[1], CODE_TILES, STEP, OUT_AT, TILES_OUT), "vCPU 1 stores tiles nevertheless");
+    ok(msr(&v[1], MSR_XFD) == 0 && msr(&v[1], MSR_XFD_ERR) == 0, "and its XFD and XFD_ERR are 0");
+    ok(!run(&v[0], CODE_TILES, 0, OUT_AT, TILES_OUT) && v[0].run->exit_reason == KVM_EXIT_SHUTDOWN,
+       "vCPU 0 does not: #NM, for which it has no handler");
+    ok(msr(&v[0], MSR_XFD_ERR) == XFD_TILES && msr(&v[1], MSR_XFD_ERR) == 0,
+       "with XFD_ERR of its own");
+}
+
 static void test_memory(const struct vm *m)
 {
     struct vcpu v = vcpu_new(m, 2);
@@ -326,6 +357,7 @@ int main(void)
     host_control(HOST_MXCSR, HOST_FCW);
     test_leaks(&m, v);
     test_memory(&m);
+    test_xfd(v);
     host_control(0x1f80, 0x37f);
     for (unsigned i = 0; i < 2; i++)
         vcpu_free(&v[i]);
