@@ -84,6 +84,7 @@ struct vsk_local {
 };
 
 extern const char *vsk_dir; /* NULL: the program has no AF_VSOCK of ours */
+extern bool vsk_with_kvm;   /* with it: it is to have a /dev/kvm too */
 
 /* vsock_tag.c */
 
@@ -100,8 +101,14 @@ void vsk_put(int fd, u64 tag);
 void vsk_note(int fd);
 void vsk_forget(int fd);
 
-/* Find ours among the descriptors that exec() has left us. */
-void vsk_note_all(void);
+/* Begin: sockets are below (dir), and there may be some among the descriptors that exec() has left. */
+void vsk_start(const char *dir);
+
+/*
+ * Is this the child of a vfork(), which shares its parent's memory but not its descriptors?
+ * Then what happens to descriptors is not to be remembered.
+ */
+bool vsk_in_vfork(void);
 
 typedef sigset_t vsk_saved;
 void vsk_lock(vsk_saved *saved);

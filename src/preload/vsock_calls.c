@@ -28,10 +28,9 @@ __attribute__((constructor)) static void start(void)
 {
     const char *dir = getenv("UVIRT_VSOCK_DIR");
 
-    if (!dir || *dir != '/')
-        return;
-    vsk_dir = dir;
-    vsk_note_all();
+    vsk_with_kvm = getenv("UVIRT_EXEC_KVM");
+    if (dir && *dir == '/')
+        vsk_start(dir);
 }
 
 /* A program that ends holds the last descriptor of its listeners, as a rule: their files go. */

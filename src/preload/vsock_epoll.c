@@ -94,7 +94,7 @@ void vsk_epoll_forget(int fd)
 {
     vsk_saved saved;
 
-    if (!nr_entries)
+    if (!nr_entries || vsk_in_vfork())
         return;
     vsk_lock(&saved);
     for (struct entry *e = entries; e < entries + nr_entries; e++) {

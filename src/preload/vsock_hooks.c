@@ -10,7 +10,6 @@
 #include "preload/vsock.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/select.h>
 #include <sys/uio.h>
@@ -20,7 +19,7 @@
 
 bool preload_has_kvm(void)
 {
-    return !vsk_dir || getenv("UVIRT_EXEC_KVM");
+    return !vsk_dir || vsk_with_kvm;
 }
 
 void preload_vsock_opened(int fd)

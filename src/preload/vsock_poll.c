@@ -76,6 +76,12 @@ bool vsk_poll_fix(int fd, short events, short *revents)
     socklen_t len = sizeof(error);
     u64 tag;
 
+    if (!vsk_peek(fd, &tag))
+        return false;
+    if (tag & VSK_CONNECTED && !(tag & VSK_LOWAT) && !vsk_had_zerocopy && !(r & POLLERR)) {
+        *revents = r & ~POLLWRBAND; /* nothing else can be wrong: no need to ask */
+        return false;
+    }
     if (!vsk_get(fd, &tag))
         return false;
     if (tag & VSK_CONNECTING) {
@@ -174,7 +180,7 @@ static int look(struct wait *w, bool *quiet)
     w->end = w->until;
     for (nfds_t i = 0; i < w->n; i++) {
         w->asked[i] = w->fds[i];
-        if (!vsk_get(w->fds[i].fd, &tag))
+        if (!vsk_peek(w->fds[i].fd, &tag))
             continue;
         w->asked[i].events = vsk_poll_ask(tag, w->fds[i].events);
         own |= vsk_poll_own(w->fds[i].fd);

@@ -15,6 +15,7 @@
 #define LOCALS 1024
 
 const char *vsk_dir;
+bool vsk_with_kvm;
 _Atomic bool vsk_had_connecting, vsk_had_lowat, vsk_had_zerocopy;
 
 /* 0: not ours. Descriptors beyond it are asked every time. */
@@ -23,6 +24,7 @@ static _Atomic u64 cache[CACHED];
 static struct vsk_local locals[LOCALS]; /* protected by the lock */
 static unsigned nr_locals;
 static _Atomic int locked;
+static int own_pid;
 
 static bool read_tag(int fd, u64 *tag)
 {
@@ -36,9 +38,14 @@ static bool read_tag(int fd, u64 *tag)
     return true;
 }
 
+bool vsk_in_vfork(void)
+{
+    return own_pid && RAW(SYS_getpid) != own_pid;
+}
+
 static void remember(int fd, u64 tag)
 {
-    if (fd < CACHED)
+    if (fd < CACHED && cache[fd] != tag && (cache[fd] || !vsk_in_vfork()))
         cache[fd] = tag;
     if (tag & VSK_CONNECTING)
         vsk_had_connecting = true;
@@ -81,22 +88,23 @@ void vsk_put(int fd, u64 tag)
 
 void vsk_note(int fd)
 {
-    u64 tag = 0;
+    u64 tag;
 
     if (!vsk_dir || fd < 0)
         return;
-    if (!read_tag(fd, &tag))
-        tag = 0;
-    remember(fd, tag);
+    if (read_tag(fd, &tag))
+        remember(fd, tag);
+    else
+        vsk_forget(fd);
 }
 
 void vsk_forget(int fd)
 {
-    if (fd >= 0 && fd < CACHED)
+    if (fd >= 0 && fd < CACHED && cache[fd] && !vsk_in_vfork())
         cache[fd] = 0;
 }
 
-void vsk_note_all(void)
+static void note_all(void)
 {
     struct {
         u64 ino, off;
@@ -122,18 +130,29 @@ void vsk_note_all(void)
     RAW(SYS_close, dir);
 }
 
-static void unlock_in_child(void)
+static void in_child(void)
 {
     locked = 0;
+    own_pid = (int)RAW(SYS_getpid);
+}
+
+void vsk_start(const char *dir)
+{
+    static char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+    if (strlen(dir) >= sizeof(copy))
+        return;
+    strcpy(copy, dir);
+    own_pid = (int)RAW(SYS_getpid);
+    pthread_atfork(NULL, NULL, in_child);
+    vsk_dir = copy;
+    note_all();
 }
 
 void vsk_lock(vsk_saved *saved)
 {
-    static _Atomic bool prepared;
     sigset_t all;
 
-    if (!atomic_exchange(&prepared, true))
-        pthread_atfork(NULL, NULL, unlock_in_child);
     sigfillset(&all);
     RAW(SYS_rt_sigprocmask, SIG_BLOCK, &all, saved, 8);
     while (atomic_exchange_explicit(&locked, 1, memory_order_acquire)) /* pairs with vsk_unlock() */

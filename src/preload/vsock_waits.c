@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 
+#define ON_STACK 64
+
 #define SELECT_READ  (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
 #define SELECT_WRITE (POLLWRNORM | POLLWRBAND | POLLOUT | POLLERR)
 
@@ -149,7 +151,8 @@ static int select_any(const struct sets *s, const struct timespec *timeout, cons
     }
     if (rc >= 0)
         rc = report(s, p, n);
-    RAW(SYS_munmap, p, size);
+    if (s->n > ON_STACK)
+        RAW(SYS_munmap, p, size);
     return rc;
 }
 

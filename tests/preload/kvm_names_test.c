@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KVM "/dev/kvm"
-#define MODULE "/sys/module/kvm"
+#define KVM       "/dev/kvm"
+#define MODULE    "/sys/module/kvm"
 #define PARAMETER MODULE "/parameters/force_emulation_prefix"
 
 static int version(int fd)
@@ -42,18 +42,24 @@ static void test_stat(void)
     ok(!stat(KVM, &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(10, 232), "stat of " KVM);
     ok(!lstat(KVM, &st) && S_ISCHR(st.st_mode), "lstat");
     ok(!fstatat(dev, "kvm", &st, 0) && S_ISCHR(st.st_mode), "fstatat relative to /dev");
-    ok(!statx(AT_FDCWD, KVM, 0, STATX_BASIC_STATS, &sx) && S_ISCHR(sx.stx_mode) && sx.stx_rdev_minor == 232, "statx");
-    ok(fails_with(syscall(SYS_statx, 0, NULL, 0, STATX_BASIC_STATS, NULL), EFAULT), "statx of nothing: EFAULT");
+    ok(!statx(AT_FDCWD, KVM, 0, STATX_BASIC_STATS, &sx) && S_ISCHR(sx.stx_mode) &&
+           sx.stx_rdev_minor == 232,
+       "statx");
+    ok(fails_with(syscall(SYS_statx, 0, NULL, 0, STATX_BASIC_STATS, NULL), EFAULT),
+       "statx of nothing: EFAULT");
     ok(!access(KVM, R_OK | W_OK), "access");
     ok(fails_with(access(KVM, X_OK), EACCES), "it is not executable");
     ok(!faccessat(dev, "kvm", R_OK, 0) && !euidaccess(KVM, R_OK), "faccessat, euidaccess");
     ok(fails_with(readlink(KVM, (char[8]){0}, 8), EINVAL), "it is no link");
     ok(!stat(MODULE, &st) && S_ISDIR(st.st_mode), "stat of " MODULE);
     ok(!stat(PARAMETER, &st) && S_ISREG(st.st_mode) && st.st_size == 4096, "stat of a parameter");
-    ok(fails_with(stat(MODULE "_intel", &st), ENOENT) && fails_with(stat(MODULE "_amd", &st), ENOENT), "no vendor module");
+    ok(fails_with(stat(MODULE "_intel", &st), ENOENT) &&
+           fails_with(stat(MODULE "_amd", &st), ENOENT),
+       "no vendor module");
     ok(fails_with(access(MODULE "/parameters/none", F_OK), ENOENT), "no parameter of another name");
     ok(fails_with(access(PARAMETER, W_OK), EACCES), "parameters are read-only");
-    ok(!stat("/dev/null", &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3), "other names are the host's");
+    ok(!stat("/dev/null", &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3),
+       "other names are the host's");
     close(dev);
 }
 
@@ -75,7 +81,8 @@ static void test_listings(void)
     DIR *d;
 
     ok(lists("/dev", "kvm") && lists("/dev", "null"), "/dev lists kvm once, and what else it has");
-    ok(lists("/sys/module", "kvm") && !lists("/sys/module", "kvm_intel"), "/sys/module lists kvm, no vendor module");
+    ok(lists("/sys/module", "kvm") && !lists("/sys/module", "kvm_intel"),
+       "/sys/module lists kvm, no vendor module");
     ok(lists(MODULE, "parameters"), MODULE " has parameters");
     ok(lists(MODULE "/parameters/", "force_emulation_prefix"), "they are listed");
     d = opendir(MODULE);
@@ -110,7 +117,8 @@ static void test_open(void)
     ok(f && !fstat(fileno(f), &st) && st.st_size == 4096, "its fstat tells what its stat does");
     fclose(f);
     ok(fails_with(open(PARAMETER, O_RDWR), EACCES), "a parameter cannot be written");
-    ok(fails_with(open(MODULE "_amd/parameters/nested", O_RDONLY), ENOENT), "nor one of a vendor module be opened");
+    ok(fails_with(open(MODULE "_amd/parameters/nested", O_RDONLY), ENOENT),
+       "nor one of a vendor module be opened");
     close(dev);
 }
 
@@ -134,7 +142,8 @@ static void test_dups(void)
     for (int i = 0; i < 4; i++)
         close(d[i]);
     ok(fails_with(ioctl(vm, KVM_CHECK_EXTENSION, 0), EBADF), "a closed descriptor");
-    ok(fails_with(ioctl(0, KVM_CREATE_VM, 0), ENOTTY) || errno == EBADF || errno == EINVAL, "one of something else");
+    ok(fails_with(ioctl(0, KVM_CREATE_VM, 0), ENOTTY) || errno == EBADF || errno == EINVAL,
+       "one of something else");
     close(fd);
 }
 
@@ -166,7 +175,8 @@ static void test_processes(const char *self)
     if (pid == 0)
         _exit(version(sys) == 12 && fails_with(ioctl(vm, KVM_CHECK_EXTENSION, 0), EIO) ? 0 : 1);
     waitpid(pid, &status, 0);
-    ok(status == 0, "a forked child can use the system descriptor, and gets EIO of its parent's VM");
+    ok(status == 0,
+       "a forked child can use the system descriptor, and gets EIO of its parent's VM");
     snprintf(a, sizeof(a), "%d", sys);
     snprintf(b, sizeof(b), "%d", vm);
     pid = fork();
@@ -190,7 +200,8 @@ static int pass(int sock, int fd)
         char buf[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } u = {0};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof(u.buf)};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof(u.buf)};
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
     if (fd < 0) {
@@ -214,7 +225,8 @@ static void test_scm_rights(void)
     socketpair(AF_UNIX, SOCK_STREAM, 0, sv);
     pass(sv[0], vm);
     got = pass(sv[1], -1);
-    ok(got != vm && ioctl(got, KVM_CHECK_EXTENSION, KVM_CAP_USER_MEMORY) == 1, "SCM_RIGHTS within a process: the same VM");
+    ok(got != vm && ioctl(got, KVM_CHECK_EXTENSION, KVM_CAP_USER_MEMORY) == 1,
+       "SCM_RIGHTS within a process: the same VM");
     pid = fork();
     if (pid == 0) {
         int fd = open(KVM, O_RDWR), own = ioctl(fd, KVM_CREATE_VM, 0);
@@ -225,7 +237,8 @@ static void test_scm_rights(void)
     }
     waitpid(pid, &status, 0);
     ok(version(pass(sv[0], -1)) == 12, "a system descriptor of another process");
-    ok(fails_with(ioctl(pass(sv[0], -1), KVM_CHECK_EXTENSION, 0), EIO), "a VM of another process: EIO");
+    ok(fails_with(ioctl(pass(sv[0], -1), KVM_CHECK_EXTENSION, 0), EIO),
+       "a VM of another process: EIO");
     close(sys);
 }
 

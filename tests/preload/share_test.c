@@ -75,6 +75,31 @@ static void forks(void)
     close(l);
 }
 
+/* Children of vfork() close and duplicate descriptors in their parent's memory. */
+static void vforks(void)
+{
+    struct iovec iov = {(char[16]){0}, 16};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fd[2], status;
+    pid_t pid;
+
+    vm_pair(SOCK_SEQPACKET, fd);
+    pid = vfork();
+    if (!pid) {
+        dup2(fd[0], 280);
+        close(fd[0]);
+        close(fd[1]);
+        _exit(0);
+    }
+    waitpid(pid, &status, 0);
+    ok(send(fd[0], "eor", 3, MSG_EOR) == 3 && recvmsg(fd[1], &m, 0) == 3 && m.msg_flags == MSG_EOR,
+       "the parent's stay what they are");
+    ok(dup2(fd[0], 280) == 280 && vm_name(280, true).svm_family == AF_VSOCK,
+       "and new ones are seen");
+    close(280);
+    close2(fd);
+}
+
 /* The program again, behind exec(): descriptors 10 (connected) and 11 (a listener) are vsocks. */
 static int second(void)
 {
@@ -209,6 +234,7 @@ int main(int argc, char **argv)
     under_exec(argv);
     duplicates();
     forks();
+    vforks();
     execs(argv);
     rights();
     reused();
