@@ -77,36 +77,69 @@ static unsigned random_branch(u8 *at, unsigned over)
     return 2;
 }
 
-static unsigned random_code(u8 *code)
+static u8 code[LEN_MAX + 16];
+static unsigned insn_at[INSNS * 2 + 2], insns;
+
+static unsigned random_code(void)
 {
     unsigned len = 0;
 
+    insns = 0;
     for (unsigned i = 0; i < INSNS && len + 40 < LEN_MAX; i++) {
         u8 insn[16];
         unsigned n = random_insn(insn);
 
-        if (rnd() % 5 == 0)
+        if (rnd() % 5 == 0) {
+            insn_at[insns++] = len;
             len += random_branch(code + len, n);
+        }
+        insn_at[insns++] = len;
         memcpy(code + len, insn, n);
         len += n;
     }
+    insn_at[insns++] = len;
     code[len++] = 0xf4;
     return len;
+}
+
+/* Offset of the instruction after the one that faulted, whose address is on the stack, or 0. */
+static unsigned after_fault(void)
+{
+    for (unsigned slot = 0; slot < 16; slot += 8) {
+        u64 at = c->r[REG_RSP] + slot;
+
+        if (at > RAM_SIZE - 8)
+            return 0;
+        for (unsigned i = 0; i + 1 < insns; i++) {
+            if (get64(at) == CODE + insn_at[i])
+                return insn_at[i + 1];
+        }
+    }
+    return 0;
 }
 
 static bool run_one(void)
 {
     static const u8 stop = 1;
-    u8 code[LEN_MAX + 16];
-    unsigned len = random_code(code);
+    unsigned len = random_code(), at = 0;
 
     prepare();
     memcpy(ram + CODE, code, len);
     mem_written(mem, CODE, len);
     c->stop_flag = &stop;
     cpu_request(c, CPU_REQ_RECHECK);
-    c->rip = CODE + (rnd() & 1 ? 0 : rnd() % len);
-    cpu_run(c);
+    for (unsigned i = 0; i < INSNS; i++) {
+        u64 rsp = c->r[REG_RSP];
+
+        c->rip = CODE + at;
+        if (cpu_run(c) != CPU_EXIT_HLT || c->rip != HANDLER + 1)
+            break;
+        c->halted = false;
+        at = after_fault();
+        c->r[REG_RSP] = rsp;
+        if (!at || c->seg[SEG_CS].sel != 8)
+            break;
+    }
     c->halted = false;
     return !lockstep_failed(c);
 }

@@ -40,6 +40,7 @@ struct jit_code {
     u32 hot_end;
     bool once;             /* not to be run by both engines */
     u16 flags_in;          /* arithmetic RFLAGS bits that it may read before writing them */
+    u16 count;             /* insns of the block that were translated */
     u16 nsites;
     struct jit_site site[];
 };

@@ -188,8 +188,13 @@ static int run_interpreter(struct cpu *c, const struct block *b, const struct in
     int rc;
 
     c->r[REG_IPBASE] = c->rip - b->off;
-    while ((rc = in->op(c, in)) == OP_NEXT)
-        in++;
+    while ((rc = in->op(c, in)) == OP_NEXT) {
+        if (++in == b->insn + b->code->count) { /* translations may end earlier than blocks */
+            c->rip = insn_rip(c, in);
+            rc = OP_END;
+            break;
+        }
+    }
     *ret = in;
     return rc;
 }

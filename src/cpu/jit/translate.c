@@ -161,6 +161,7 @@ struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *
     emit_entries(&x);
     for (x.i = 0; x.i < b->count && !ended; x.i++)
         ended = translate_insn(&x);
+    x.code->count = (u16)x.i;
     if (!ended) {
         x.i = b->count - 1u;
         xlat_continue(&x, b->off + b->len);
