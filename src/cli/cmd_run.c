@@ -262,7 +262,7 @@ static int add_net(struct run *r)
 static int add_vsock(struct run *r)
 {
     const struct run_vsock *o = &r->o.vsock;
-    struct vm_vsock_options options = {.cid = o->cid, .path = o->path, .marker = o->marker};
+    struct vm_vsock_options options = {.cid = o->cid, .path = o->path, .marker = o->marker, .dump = o->dump};
     struct virtio_device *d = NULL;
     struct vmm_error err = {{0}};
 
@@ -370,8 +370,10 @@ int run_to_end(struct run *r)
     session_run(r->session, r->vm, &res);
     vm_stop(r->vm);
     rc = result_code(r, &res);
-    if (r->o.stats)
+    if (r->o.stats) {
         run_print_stats(r->vm, r->be, (unsigned)r->o.cpus, seconds_since(r->start));
+        run_vsock_print_stats(r->vsock);
+    }
     return rc;
 }
 

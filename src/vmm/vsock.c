@@ -2,6 +2,7 @@
 // Puts the parts of a VM's vsock together; the bridge's thread moves packets under the device lock.
 #include "vmm/vsock.h"
 #include "virtio/vsock.h"
+#include "vsock/capture.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -41,6 +42,11 @@ int vm_vsock_create(struct vm *vm, const struct vm_vsock_options *o, struct virt
     v->vm = vm;
     if (uvirt_vsock_create(&host, &v->context)) {
         rc = vmm_fail(err, -errno, "out of memory");
+        goto err_free;
+    }
+    rc = o->dump ? vsock_capture_start(v->context, o->dump) : 0;
+    if (rc) {
+        vmm_fail(err, rc, "dump=%s: %s", o->dump, strerror(-rc));
         goto err_free;
     }
     bridge.pump = pump;

@@ -11,6 +11,7 @@ struct vm_vsock_options {
     u32 cid;
     const char *path; /* see vsock/transport/unix.h; NULL: nothing in the file system */
     bool marker;      /* records in marker framing */
+    const char *dump; /* a file for vsock_capture_start(); NULL: none */
 };
 
 /*

@@ -39,6 +39,7 @@
  *  (4) References: the user's, one of each table and list of the context that the socket
  *      must survive in (an orphan has one of its own), one of each packet under way.
  */
+#include "vsock/capture.h"
 #include "vsock/sock.h"
 
 #include <errno.h>
@@ -336,6 +337,7 @@ void uvirt_vsock_free(struct uvirt_vsock *v)
     pthread_mutex_destroy(&ctx->lock);
     pthread_cond_destroy(&ctx->idle);
     vsock_pool_fini(&ctx->pool);
+    vsock_capture_free(ctx->capture);
     free(ctx);
 }
 

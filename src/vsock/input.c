@@ -37,6 +37,8 @@ static void receive_data(struct vsock_sock *sk, struct vsock_pkt *p)
     u32 len = p->len;
     int rc;
 
+    sk->counts.rx_bytes += len;
+    sk->counts.rx_pkts += len > 0;
     if (!vsock_credit_receive(&sk->credit, len)) {
         vsock_pkt_free(p);
         vsock_sock_reset(sk, ENOBUFS);

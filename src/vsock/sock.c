@@ -57,6 +57,7 @@ void vsock_sock_put(struct vsock_sock *sk)
 {
     if (--sk->refs)
         return;
+    vsock_stats_ended(sk);
     for (unsigned i = 0; i < VSOCK_NR_TIMERS; i++)
         vsock_timer_set(sk, i, VSOCK_FOREVER);
     vsock_remove(sk);
@@ -124,6 +125,8 @@ void vsock_sock_send(struct vsock_sock *sk, struct vsock_pkt *p)
     vsock_credit_stamp(&sk->credit, &p->hdr);
     p->owner = vsock_sock_get(sk);
     sk->bytes_unsent += p->len;
+    sk->counts.tx_bytes += p->len;
+    sk->counts.tx_pkts += p->len > 0;
     sk->pkts_unsent++;
     sk->transport->ops->send(sk->transport, p);
 }

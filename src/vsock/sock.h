@@ -7,6 +7,7 @@
 #include "vsock/framing/framing.h"
 #include "vsock/iter.h"
 #include "vsock/queue.h"
+#include "vsock/stats.h"
 #include "vsock/transport/transport.h"
 
 #include <linux/vm_sockets.h>
@@ -56,6 +57,8 @@ struct vsock_ctx {
     bool flush_due;      /* some transport's is set */
     pthread_cond_t idle; /* a transport's (flushing) has become 0 */
     LIST_HEAD(, vsock_relay) relays;
+    struct vsock_capture *capture; /* NULL: none */
+    struct vsock_stats stats;
     struct vsock_loopback loopback;
     struct vsock_pool pool; /* has its own lock */
 };
@@ -101,6 +104,7 @@ struct vsock_sock {
     struct vsock_marker marker;
     u32 bytes_unsent; /* given to the transport, not sent yet */
     u32 pkts_unsent;
+    struct vsock_counts counts;
 
     /* A listener's, and a child's that waits for accept(). */
     struct vsock_tailq children;

@@ -34,6 +34,7 @@ int vsock_wait_space(struct vsock_sock *sk, u32 bytes, u32 pkts, u64 deadline)
             return -EMSGSIZE; /* a record must fit at once */
         if (rc || vsock_credit_can_send(&sk->credit, bytes, pkts))
             return rc;
+        sk->counts.waits++;
         /* A peer reports what it has read when it sees fit; ask, should that take long. */
         if (sk->timer[VSOCK_TIMER_CREDIT] == VSOCK_FOREVER)
             vsock_timer_set(sk, VSOCK_TIMER_CREDIT, vsock_deadline(sk->ctx, VSOCK_CREDIT_ASK_NS));

@@ -24,6 +24,22 @@ both() {
     [ "$rc" = 0 ] && [ "$peer_rc" = 0 ] && cat "$work/out" "$work/peer" | grep -qx "$1"
 }
 
+# counted TYPE: the statistics have a connection of TYPE that moved what it should.
+counted() {
+    local bytes=1048576
+    [ "$1" = stream ] || bytes=677900
+    grep -qE "guest 5:1234, 2:[0-9]+ $1.*: to it $bytes bytes in [0-9]+ packets, from it $bytes in " "$work/err"
+}
+
+# dissected: Wireshark knows every packet of the capture, and its payload is all there.
+dissected() {
+    tshark -r "$work/pcap" -T fields -e vsock.virtio.op -e frame.protocols -e _ws.malformed \
+        >"$work/out" 2>/dev/null || return 1
+    ! grep -qv 'vsock' "$work/out" && ! grep -qi malformed "$work/out" &&
+        tshark -r "$work/pcap" 2>/dev/null | grep -q 'host → 5 .*\[Connect\].*Op: Request' &&
+        tshark -r "$work/pcap" 2>/dev/null | grep -q '5 → host .*\[Payload\].*Op: RW'
+}
+
 stream='1048576 bytes came back'
 seqpacket='200 records came back'
 for series in 6.12 6.1; do
@@ -33,13 +49,21 @@ for series in 6.12 6.1; do
         [ $type = stream ] || suffix=_seqpacket
         v=$work/v
         beside "$work/peer" "$user" talk $type "unix:$v$suffix:1234"
-        run run --kernel "$k" --vsock "cid=5,path=$v" -- "$user" echo $type vsock:$any:1234 </dev/null
+        run run --stats --kernel "$k" --vsock "cid=5,path=$v,dump=$work/pcap" -- \
+            "$user" echo $type vsock:$any:1234 </dev/null
         point "$series: host to guest, $type" both "${!type}"
+        point "$series: --stats has the connection" counted $type
         beside "$work/peer" "$user" echo $type "unix:${v}_99"
         run run --kernel "$k" --vsock "cid=5,path=$v" -- "$user" talk $type vsock:2:99 </dev/null
         point "$series: guest to host, $type" both "${!type}"
         rm -f "${v}_99"
     done
+    if command -v tshark >/dev/null; then
+        point "$series: tshark reads the capture" dissected
+    else
+        count=$((count + 1))
+        echo "ok $count - $series: tshark reads the capture # SKIP no tshark"
+    fi
     mkdir "$work/group"
     beside "$work/peer" "$uvirt" run --kernel "$k" --vsock "cid=6,path=$work/group" -- \
         "$user" echo seqpacket vsock:$any:1234 </dev/null

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The device transport: a queue of packets towards one guest.
 #include "vsock/transport/device.h"
+#include "vsock/capture.h"
 #include "vsock/relay.h"
 
 #include <errno.h>
@@ -37,6 +38,7 @@ static void device_send(struct vsock_transport *t, struct vsock_pkt *p)
         vsock_pkt_sent(p);
         return;
     }
+    vsock_capture_packet(t->ctx->capture, p);
     TAILQ_INSERT_TAIL(&d->queue, p, link);
     d->answers += !p->len;
     if (d->config.flush)
@@ -194,6 +196,8 @@ void vsock_device_input(struct vsock_device *d, struct vsock_pkt *p)
     bool type_ok;
 
     vsock_lock(ctx);
+    if (d->running)
+        vsock_capture_packet(ctx->capture, p);
     type_ok = p->hdr.type == VIRTIO_VSOCK_TYPE_SEQPACKET ? d->seqpacket : d->stream;
     if (!d->running || p->hdr.src_cid != d->config.guest_cid) {
         vsock_pkt_free(p);
