@@ -300,7 +300,7 @@ static void kernel_against_scalar(const struct amx_kernels *kernels, enum amx_dp
 
 static void all_kernels(enum amx_dp op, unsigned cases)
 {
-    static const struct amx_kernels *const all[] = {&amx_kernels_avx2, &amx_kernels_avx512,
+    static const struct amx_kernels *const all[] = {&amx_kernels_avx2, &amx_kernels_avxvnni, &amx_kernels_avx512,
                                                     &amx_kernels_vnni, &amx_kernels_amx};
 
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
