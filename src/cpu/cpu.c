@@ -184,6 +184,8 @@ void cpu_mode_update(struct cpu *c)
 }
 
 #define MXCSR_MASKS 0x1f80u
+#define FCW_MASKS 0x3fu
+#define FSW_ES BIT(7)
 
 void cpu_key_update(struct cpu *c)
 {
@@ -194,6 +196,8 @@ void cpu_key_update(struct cpu *c)
         if (c->cr4 & CR4_OSXSAVE && (c->xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX))
             key |= (c->xcr0 & XCR0_AVX512) == XCR0_AVX512 ? CPU_KEY_AVX | CPU_KEY_AVX512 : CPU_KEY_AVX;
     }
+    if (!(c->cr0 & (CR0_EM | CR0_TS)) && (c->vec.x87.fcw & FCW_MASKS) == FCW_MASKS && !(c->vec.x87.fsw & FSW_ES))
+        key |= CPU_KEY_X87;
     if (unlikely(key != c->block_key)) {
         c->block_key = key;
         tlb_unlink(c);

@@ -217,10 +217,11 @@ struct cpu_x87 {
     u8 st[8][16];
 };
 
-/* Vector state. The x87 block leads so that a host FXRSTOR can take it where it lies. */
+/* Vector state. The x87 block leads so that a host FXRSTOR or XRSTOR can take it where it lies. */
 struct cpu_vec {
     _Alignas(64) struct cpu_x87 x87; /* (mxcsr) inside it is the guest's MXCSR */
     u8 fx_xmm[16 * 16 + 96];         /* pads to 512 bytes; scratch for host FXSAVE */
+    u64 xsave_header[8];             /* of host XSAVE and XRSTOR */
     _Alignas(64) u8 zmm[32][64];
     u64 k[8];
     u32 pkru;
@@ -312,6 +313,9 @@ struct cpu_jit {
     s32 rc;                 /* and what it returned */
     u32 host_mxcsr;
     bool vec_live;          /* vector, mask and MXCSR state are in the host's registers, not in (vec) */
+    bool x87_live;          /* the same of x87 and MMX state, but for these, which the host's would be ours: */
+    u16 fop;
+    u64 fip, fdp;
 };
 
 struct jit;          /* jit/jit.h */
@@ -403,6 +407,7 @@ struct cpu {
 #define CPU_KEY_SSE BIT(4)
 #define CPU_KEY_AVX BIT(5)
 #define CPU_KEY_AVX512 BIT(6)
+#define CPU_KEY_X87 BIT(7) /* x87 and MMX */
 
 #define CPU_INHIBIT_STI BIT(0)
 #define CPU_INHIBIT_MOV_SS BIT(1)

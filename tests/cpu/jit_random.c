@@ -38,6 +38,8 @@ static void prepare(void)
     for (unsigned i = 0; i < 0x20000; i += 8)
         put64(DATA + i, rnd() & 3 ? rnd() : DATA + (rnd() & 0xffff));
     cpu_rflags_set(c, (rnd() & RFLAGS_ARITH) | 2);
+    if (rnd() & 3)
+        c->vec.x87.fcw = 0x37f;
     for (unsigned i = 0; i < sizeof(c->vec.zmm); i++)
         ((u8 *)c->vec.zmm)[i] = (u8)rnd();
 }
@@ -45,7 +47,8 @@ static void prepare(void)
 /* An instruction that decodes, its displacement made small so that it may hit memory. */
 static unsigned random_insn(u8 *at)
 {
-    static const u8 lead[] = {0x48, 0x49, 0x4c, 0x4d, 0x66, 0x0f, 0xc5, 0xc4, 0x62, 0x41, 0xf3, 0xf2, 0x65, 0x67};
+    static const u8 lead[] = {0x48, 0x49, 0x4c, 0x4d, 0x66, 0x0f, 0xc5, 0xc4, 0x62, 0x41, 0xf3, 0xf2, 0x65, 0x67,
+                              0xd8, 0xd9, 0xdb, 0xdd};
     struct decoded d;
     bool gp;
 

@@ -59,14 +59,19 @@ struct jit_page {
 
 #define JIT_PAGES 4096
 
+/* Guest state that is not always in the host's registers. */
+#define JIT_LIVE_VEC BIT(0)
+#define JIT_LIVE_X87 BIT(1)
+#define JIT_LIVE_KINDS 4
+
 /* Routines that translations share; made once for each vCPU. */
 struct jit_glue {
     u32 enter;       /* called from C: (cpu) */
     u32 leave;       /* exits: cpu->rip and j.site are set */
     u32 leave_none;  /* the same without a site */
-    u32 op[2][2];    /* run the op of the insn at T0: [stack window refilled][vector state live again] */
+    u32 op[2][JIT_LIVE_KINDS]; /* run the op of the insn at T0: [stack window refilled][state live afterwards] */
     u32 op_tail;     /* run the op and go on at the translation of wherever it led; does not return */
-    u32 vec_load;    /* make vector state live */
+    u32 vec_load, x87_load;    /* make that state live */
 };
 
 struct jit {

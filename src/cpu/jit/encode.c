@@ -51,10 +51,12 @@ static bool has_low_4_to_7(const struct decoded *d)
 static void legacy_prefixes(struct asm_buf *a, const struct decoded *d, const struct fields *f,
                             const struct xlat_operands *o)
 {
-    u8 rep = 0, w = d->rex & 8, r;
-    bool x66 = false;
+    bool x87 = d->map == ZYDIS_OPCODE_MAP_DEFAULT && (d->opcode & 0xf8) == 0xd8, x66 = false;
+    u8 rep = 0, w = x87 ? 0 : d->rex & 8, r;
 
     for (unsigned i = 0; i < d->prefix_len; i++) {
+        if (x87) /* its prefixes mean nothing */
+            break;
         if (d->bytes[i] == 0x66)
             x66 = true;
         else if (d->bytes[i] == 0xf2 || d->bytes[i] == 0xf3)

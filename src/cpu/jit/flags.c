@@ -80,6 +80,8 @@ static struct xlat_flags effects(const struct xlat *x, unsigned i)
             f.kill = 0;
         return f;
     case XLAT_VEC:
+    case XLAT_X87:
+    case XLAT_X87_CONTROL:
         return f;
     case XLAT_JCC:
         return (struct xlat_flags){.read = d->cc_read};

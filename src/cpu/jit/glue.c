@@ -110,13 +110,83 @@ static u32 make_vec_store(struct asm_buf *a)
     return at;
 }
 
-static void store_vectors_if_live(struct asm_buf *a, u32 vec_store)
+/* xsave (4) or xrstor (5) of x87 state; RAX and RDX are kept. */
+static void move_x87(struct asm_buf *a, unsigned op)
+{
+    asm_gs_store(a, REG_RAX, GS(j.tmp[0]));
+    asm_gs_store(a, REG_RDX, GS(j.tmp[1]));
+    asm_mov_imm(a, REG_RAX, XCR0_X87);
+    asm_mov_imm(a, REG_RDX, 0);
+    ASM(a, 0x65, 0x48, 0x0f, 0xae);
+    asm_abs(a, op, GS(vec.x87));
+    asm_gs_load(a, REG_RAX, GS(j.tmp[0]));
+    asm_gs_load(a, REG_RDX, GS(j.tmp[1]));
+}
+
+/* FOP, FIP and FDP between the image and where translated code notes them, by way of T1. */
+static void move_pointers(struct asm_buf *a, bool store)
+{
+    static const u32 at[][2] = {{GS(vec.x87.fip), GS(j.fip)}, {GS(vec.x87.fdp), GS(j.fdp)}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
+        asm_gs_load(a, HOST_T1, at[i][store]);
+        asm_gs_store(a, HOST_T1, at[i][!store]);
+    }
+    ASM(a, 0x65, 0x44, 0x0f, 0xb7); /* movzx t1d, word gs:[…] */
+    asm_abs(a, HOST_T1, store ? GS(j.fop) : GS(vec.x87.fop));
+    ASM(a, 0x65, 0x66, 0x44, 0x89); /* mov gs:[…], t1w */
+    asm_abs(a, HOST_T1, store ? GS(vec.x87.fop) : GS(j.fop));
+}
+
+static void set_x87_live(struct asm_buf *a, bool live)
+{
+    ASM(a, 0x65, 0xc6);
+    asm_abs(a, 0, GS(j.x87_live));
+    asm_u8(a, live);
+}
+
+static u32 make_x87_load(struct asm_buf *a)
+{
+    u32 at = a->at;
+
+    ASM(a, 0x65, 0x48, 0xc7); /* mov qword gs:[XSTATE_BV], 1: the image counts, also when xsave found it initial */
+    asm_abs(a, 0, GS(vec.xsave_header));
+    asm_u32(a, XCR0_X87);
+    move_x87(a, 5);
+    move_pointers(a, false);
+    set_x87_live(a, true);
+    asm_u8(a, 0xc3);
+    return at;
+}
+
+static u32 make_x87_store(struct asm_buf *a)
+{
+    u32 at = a->at;
+
+    move_x87(a, 4);
+    move_pointers(a, true);
+    ASM(a, 0xdb, 0xe3); /* fninit */
+    set_x87_live(a, false);
+    asm_u8(a, 0xc3);
+    return at;
+}
+
+struct stores {
+    u32 vec, x87;
+};
+
+/* Vector and x87 state that is live goes to memory. Clobbers T1. */
+static void store_live(struct asm_buf *a, const struct stores *s)
 {
     u32 skip;
 
     asm_gs_cmp8(a, GS(j.vec_live), 0);
     skip = asm_jcc8(a, ASM_E);
-    asm_call_to(a, vec_store);
+    asm_call_to(a, s->vec);
+    asm_here8(a, skip);
+    asm_gs_cmp8(a, GS(j.x87_live), 0);
+    skip = asm_jcc8(a, ASM_E);
+    asm_call_to(a, s->x87);
     asm_here8(a, skip);
 }
 
@@ -157,12 +227,12 @@ static void set_rc(struct asm_buf *a, int rc)
     asm_u32(a, (u32)rc);
 }
 
-static u32 make_leave(struct asm_buf *a, u32 vec_store, u32 ret)
+static u32 make_leave(struct asm_buf *a, const struct stores *s, u32 ret)
 {
     u32 at = a->at;
 
     move_registers(a, 0x89);
-    store_vectors_if_live(a, vec_store);
+    store_live(a, s);
     set_rc(a, OP_END);
     asm_jmp_to(a, ret);
     return at;
@@ -232,12 +302,12 @@ static u32 make_dispatch(struct asm_buf *a, u32 ret)
 }
 
 /* Store the state and call the op of the insn at T0, or op_stack() for it; its result is in EAX and tested. */
-static void call_op(struct asm_buf *a, u32 vec_store, bool stack)
+static void call_op(struct asm_buf *a, const struct stores *s, bool stack)
 {
     move_registers(a, 0x89);
     asm_gs_store(a, HOST_T0, GS(j.insn));
     ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8 */
-    store_vectors_if_live(a, vec_store);
+    store_live(a, s);
     asm_mov(a, REG_RSI, HOST_T0);
     asm_gs_load(a, REG_RDI, GS(j.self));
     if (stack) {
@@ -260,11 +330,11 @@ static void end_op(struct asm_buf *a, u32 dispatch, u32 ret)
     asm_jmp_to(a, ret);
 }
 
-static u32 make_op_tail(struct asm_buf *a, u32 vec_store, u32 dispatch, u32 ret)
+static u32 make_op_tail(struct asm_buf *a, const struct stores *s, u32 dispatch, u32 ret)
 {
     u32 at = a->at, next;
 
-    call_op(a, vec_store, false);
+    call_op(a, s, false);
     next = asm_jcc8(a, ASM_E);
     end_op(a, dispatch, ret);
     asm_here8(a, next);
@@ -278,15 +348,17 @@ static u32 make_op_tail(struct asm_buf *a, u32 vec_store, u32 dispatch, u32 ret)
     return at;
 }
 
-static u32 make_op(struct asm_buf *a, const struct jit_glue *g, u32 vec_store, u32 dispatch, u32 ret, bool stack,
-                   bool vec)
+static u32 make_op(struct asm_buf *a, const struct jit_glue *g, const struct stores *s, u32 dispatch, u32 ret,
+                   bool stack, unsigned live)
 {
     u32 at = a->at, out;
 
-    call_op(a, vec_store, stack);
+    call_op(a, s, stack);
     out = asm_jcc(a, ASM_NE);
-    if (vec)
+    if (live & JIT_LIVE_VEC)
         asm_call_to(a, g->vec_load);
+    if (live & JIT_LIVE_X87)
+        asm_call_to(a, g->x87_load);
     move_registers(a, 0x8b);
     asm_u8(a, 0xc3);
     asm_patch(a->rw, out, a->at);
@@ -305,19 +377,22 @@ void jit_glue_make(struct jit *j)
 {
     struct asm_buf *a = &j->hot;
     struct jit_glue *g = &j->glue;
-    u32 vec_store, ret, dispatch;
+    struct stores s;
+    u32 ret, dispatch;
 
     g->vec_load = make_vec_load(a);
-    vec_store = make_vec_store(a);
+    g->x87_load = make_x87_load(a);
+    s.vec = make_vec_store(a);
+    s.x87 = make_x87_store(a);
     ret = make_return(a);
     g->enter = make_enter(a);
     dispatch = make_dispatch(a, ret);
-    g->op_tail = make_op_tail(a, vec_store, dispatch, ret);
+    g->op_tail = make_op_tail(a, &s, dispatch, ret);
     g->leave_none = a->at;
     zero_site(a);
-    g->leave = make_leave(a, vec_store, ret);
+    g->leave = make_leave(a, &s, ret);
     for (unsigned stack = 0; stack < 2; stack++) {
-        for (unsigned vec = 0; vec < 2; vec++)
-            g->op[stack][vec] = make_op(a, g, vec_store, dispatch, ret, stack, vec);
+        for (unsigned live = 0; live < JIT_LIVE_KINDS; live++)
+            g->op[stack][live] = make_op(a, g, &s, dispatch, ret, stack, live);
     }
 }

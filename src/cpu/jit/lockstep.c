@@ -286,6 +286,10 @@ static int report(struct cpu *c, const struct block *b, int rc_interp, int rc)
             report_bytes("translation", c->vec.zmm[n], 64);
         }
     }
+    if (memcmp(&c->vec.x87, &u->interp.vec.x87, sizeof(c->vec.x87))) {
+        report_bytes("x87 interpreter", (const u8 *)&u->interp.vec.x87, sizeof(c->vec.x87));
+        report_bytes("x87 translation", (const u8 *)&c->vec.x87, sizeof(c->vec.x87));
+    }
     for (unsigned i = 0; i < u->count && !memory_equal(u); i++) {
         fprintf(stderr, "store %#llx ", (unsigned long long)u->store[i].lin);
         report_bytes("interpreter", u->outcome + u->store[i].at, u->store[i].len);

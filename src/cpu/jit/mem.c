@@ -89,8 +89,8 @@ void xlat_slow_resume(struct xlat *x)
     if (!s || s->index != x->i)
         return;
     s->resume = x->a->at;
-    s->restore_flags = f->touch && f->after;
-    s->vec = x->uses_vec;
+    s->restore_flags = x->in_reg && f->after;
+    s->live = x->live;
 }
 
 /* cmp T0, imm32 */

@@ -44,10 +44,12 @@ static bool is_jcc(u16 m)
            m != ZYDIS_MNEMONIC_JKNZD && m != ZYDIS_MNEMONIC_JKZD;
 }
 
-/* May change MXCSR or XCR0, which the block's key depends on, and yet say OP_NEXT. */
+/* May change FCW, MXCSR or XCR0, which the block's key depends on, and yet say OP_NEXT. */
 static bool changes_key(u16 mnemonic)
 {
     switch (mnemonic) {
+    case ZYDIS_MNEMONIC_FLDCW: case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV:
     case ZYDIS_MNEMONIC_LDMXCSR: case ZYDIS_MNEMONIC_VLDMXCSR:
     case ZYDIS_MNEMONIC_FXRSTOR: case ZYDIS_MNEMONIC_FXRSTOR64:
     case ZYDIS_MNEMONIC_XRSTOR: case ZYDIS_MNEMONIC_XRSTOR64:
@@ -93,7 +95,7 @@ static bool operands_fit(const struct decoded *d, bool vec)
         const struct opnd *o = &d->op[i];
 
         if (o->kind != OPND_GPR && o->kind != OPND_MEM && o->kind != OPND_IMM &&
-            !(vec && (o->kind == OPND_VEC || o->kind == OPND_MASK)))
+            !(vec && (o->kind == OPND_VEC || o->kind == OPND_MASK || o->kind == OPND_MMX || o->kind == OPND_ST)))
             return false;
         if (o->kind == OPND_GPR && o->reg >= REG_R9 && o->reg <= REG_R11)
             slots++;
@@ -180,10 +182,24 @@ static u8 vec_key(const struct decoded *d)
     return d->enc == ZYDIS_INSTRUCTION_ENCODING_EVEX ? CPU_KEY_AVX512 : CPU_KEY_AVX;
 }
 
+/* A REX prefix that another one or a legacy prefix follows: legal, without effect, and nothing that anybody emits. */
+static bool odd_prefixes(const struct decoded *d)
+{
+    u8 next = d->bytes[d->prefix_len + 1];
+
+    if (!d->rex)
+        return false;
+    return (next & 0xf0) == 0x40 || next == 0x66 || next == 0x67 || (next & 0xe7) == 0x26 || (next & 0xfe) == 0x64 ||
+           next == 0xf0 || (next & 0xfe) == 0xf2;
+}
+
 enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, const struct insn *in)
 {
     enum xlat_kind k = classify_flow(d);
+    bool control;
 
+    if (odd_prefixes(d))
+        return in->flags & INSN_ENDS ? XLAT_LEAVE : XLAT_CALL;
     if (k != XLAT_CALL)
         return k;
     k = classify_stack(d);
@@ -205,6 +221,8 @@ enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, cons
         return operands_fit(d, false) && !is_bit_string(d) ? XLAT_NATIVE : XLAT_CALL;
     if (x->b->key & vec_key(d) && vec_native(d) && operands_fit(d, true))
         return XLAT_VEC;
+    if (x->b->key & CPU_KEY_X87 && x87_native(d, &control) && operands_fit(d, true))
+        return control ? XLAT_X87_CONTROL : XLAT_X87;
     return XLAT_CALL;
 }
 
@@ -270,18 +288,39 @@ static void load_flags(struct xlat *x, unsigned scratch)
         xlat_flags_load(x, scratch);
 }
 
-static void want_vec(struct xlat *x)
+/* Have the state (live) in registers, if it is not known to be. */
+static void want_live(struct xlat *x, unsigned live)
 {
-    u32 live;
+    bool vec = live == JIT_LIVE_VEC;
+    u32 skip;
 
-    if (x->uses_vec)
+    if (x->live & live)
         return;
     xlat_flags_spill(x, x->flags[x->i].before);
-    asm_gs_cmp8(x->a, GS(j.vec_live), 0);
-    live = asm_jcc8(x->a, ASM_NE);
-    asm_call_to(x->a, x->j->glue.vec_load);
-    asm_here8(x->a, live);
-    x->uses_vec = true;
+    asm_gs_cmp8(x->a, vec ? GS(j.vec_live) : GS(j.x87_live), 0);
+    skip = asm_jcc8(x->a, ASM_NE);
+    asm_call_to(x->a, vec ? x->j->glue.vec_load : x->j->glue.x87_load);
+    asm_here8(x->a, skip);
+    x->live |= live;
+}
+
+/* What an x87 instruction that is not a control instruction leaves in FOP, FIP and FDP. Clobbers T0. */
+static void note_pointers(struct xlat *x)
+{
+    const struct insn *in = &x->b->insn[x->i];
+    const struct decoded *d = &x->d[x->i];
+    struct asm_buf *a = x->a;
+
+    asm_gs_load(a, HOST_T0, GS_REG(REG_IPBASE));
+    asm_op_mem(a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, in->off);
+    asm_gs_store(a, HOST_T0, GS(j.fip));
+    ASM(a, 0x65, 0x66, 0xc7); /* mov word gs:[fop], imm16 */
+    asm_abs(a, 0, GS(j.fop));
+    ASM(a, d->bytes[d->modrm_off], d->opcode & 7);
+    if (!d->has_mem || d->modrm_mod == 3)
+        return;
+    xlat_mem_ea(x, HOST_T0, true);
+    asm_gs_store(a, HOST_T0, GS(j.fdp));
 }
 
 void xlat_if_flag(struct xlat *x, bool set)
@@ -310,9 +349,11 @@ void xlat_native(struct xlat *x)
     struct xlat_mem m;
 
     if (x->kind[x->i] == XLAT_VEC)
-        want_vec(x);
+        want_live(x, JIT_LIVE_VEC);
+    else if (x->kind[x->i] == XLAT_X87 || x->kind[x->i] == XLAT_X87_CONTROL)
+        want_live(x, JIT_LIVE_X87);
     if (mem) {
-        unsigned align = x->kind[x->i] == XLAT_VEC ? vec_native_align(d) : 1;
+        unsigned align = x->kind[x->i] == XLAT_NATIVE ? 1 : vec_native_align(d);
 
         xlat_mem_check(x, mem->size, align, mem->write || d->mnemonic == ZYDIS_MNEMONIC_CMPXCHG, &m);
         o.mem = &m;
@@ -323,6 +364,8 @@ void xlat_native(struct xlat *x)
     move_slots(x, d, host, false);
     xlat_encode(x->a, d, &o);
     move_slots(x, d, host, true);
+    if (x->kind[x->i] == XLAT_X87)
+        note_pointers(x);
     if (x->flags[x->i].touch)
         xlat_flags_changed(x);
     xlat_slow_resume(x);

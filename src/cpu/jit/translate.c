@@ -41,7 +41,7 @@ void xlat_op(struct xlat *x, enum xlat_then then)
     emit_op(x->a, then == THEN_TAIL ? g->op_tail : g->op[0][0], in);
     x->in_mem = true;
     x->in_reg = false;
-    x->uses_vec = false;
+    x->live = 0;
     if (then == THEN_LEAVE) {
         asm_gs_load(x->a, HOST_T0, GS_REG(REG_IPBASE));
         asm_op_mem(x->a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, in->off + in->len);
@@ -59,7 +59,7 @@ static void emit_slow_paths(struct xlat *x)
 
         for (unsigned k = 0; k < s->nfrom; k++)
             asm_patch(a->rw, s->from[k], a->at);
-        emit_op(a, x->j->glue.op[s->stack][s->vec], &x->b->insn[s->index]);
+        emit_op(a, x->j->glue.op[s->stack][s->live], &x->b->insn[s->index]);
         if (s->restore_flags)
             xlat_emit_flags_load(a, HOST_T0);
         asm_jmp_to(a, s->resume);
@@ -106,6 +106,8 @@ static bool translate_insn(struct xlat *x)
         return false;
     case XLAT_NATIVE:
     case XLAT_VEC:
+    case XLAT_X87:
+    case XLAT_X87_CONTROL:
         xlat_native(x);
         return false;
     case XLAT_LEA:

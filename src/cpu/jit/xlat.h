@@ -12,6 +12,7 @@ enum xlat_kind {
     XLAT_CLI, XLAT_STI,
     XLAT_NATIVE, /* by the host's own instruction on mapped operands */
     XLAT_VEC,    /* the same, with vector state */
+    XLAT_X87, XLAT_X87_CONTROL, /* the same, with x87 state; control: FOP, FIP and FDP stay */
     XLAT_LEA, XLAT_NOTHING, XLAT_PUSH, XLAT_POP, XLAT_LEAVE_FRAME,
     XLAT_JCC, XLAT_JMP, XLAT_CALL_REL, XLAT_JMP_INDIRECT, XLAT_CALL_INDIRECT, XLAT_RET,
 };
@@ -29,7 +30,8 @@ struct xlat_slow {
     u32 from[4]; /* the jumps that lead there */
     u8 nfrom;
     u8 index;    /* of the insn */
-    bool stack, restore_flags, vec;
+    u8 live;     /* JIT_LIVE_*: state that hot code takes to be in registers */
+    bool stack, restore_flags;
     u32 resume;  /* back in hot code */
 };
 
@@ -48,7 +50,7 @@ struct xlat {
     u16 self_in;                /* flags live at the block's start */
     unsigned i;                 /* the insn being translated */
     u32 view;                   /* GS offset of the TLB view */
-    bool uses_vec;
+    u8 live;                    /* JIT_LIVE_*: known to be so */
     /* Where the guest's flags are good at this point: neither when they are dead. */
     bool in_reg, in_mem;
     struct xlat_slow slow[BLOCK_INSNS];

@@ -45,3 +45,34 @@ unsigned vec_native_align(const struct decoded *d)
 
     return vec_stub_get(d, &s) ? 1 : s->mem_align;
 }
+
+bool x87_native(const struct decoded *d, bool *control)
+{
+    const struct vec_stub *s;
+
+    *control = true;
+    if (!host_runs(d->isa_set) || d->lock || d->enc != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+        return false;
+    switch (d->mnemonic) {
+    case ZYDIS_MNEMONIC_FNCLEX:
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTSW:
+    case ZYDIS_MNEMONIC_EMMS:
+        return true;
+    case ZYDIS_MNEMONIC_FWAIT: /* looks at CR0.MP as well */
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_FLDCW:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_MASKMOVQ:
+        return false;
+    default:
+        break;
+    }
+    *control = !x87_is(d);
+    if (*control && !vec_uses_registers(d))
+        return false;
+    return !vec_stub_get(d, &s) && s->flags & VEC_FX && (!d->has_mem || s->mem_size);
+}

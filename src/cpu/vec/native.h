@@ -13,3 +13,8 @@ bool vec_native(const struct decoded *d);
 
 /* Alignment that (d)'s memory operand must have, 1 for none. */
 unsigned vec_native_align(const struct decoded *d);
+
+/*
+ * The same of x87 and MMX instructions, but for those that change the control word. (*control): FOP, FIP and FDP stay.
+ */
+bool x87_native(const struct decoded *d, bool *control);
