@@ -49,7 +49,7 @@
 #define VSK_CONNECTED  BIT(35)
 #define VSK_BOUND      BIT(36) /* has a path of its own */
 #define VSK_LISTEN     BIT(37)
-#define VSK_VM         BIT(38) /* the peer is a guest that we have called */
+#define VSK_VM         BIT(38) /* the peer is a guest */
 #define VSK_ACCEPTED   BIT(39)
 #define VSK_LOWAT      BIT(40) /* SO_RCVLOWAT above 1 */
 #define VSK_ZEROCOPY   BIT(41) /* SO_ZEROCOPY */

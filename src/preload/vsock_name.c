@@ -353,6 +353,8 @@ u64 vsk_accepted(u64 listener, const struct sockaddr_un *addr, socklen_t len)
         tag |= VSK_MARKS;
     if (n.kind == NAME_PATH || n.to_cid == VMADDR_CID_LOCAL)
         cid = VMADDR_CID_LOCAL;
+    else if (n.kind == NAME_ABSTRACT && n.cid > VMADDR_CID_HOST)
+        tag |= VSK_VM;
     return tag | (u64)cid << VSK_CID_SHIFT;
 }
 
