@@ -3,13 +3,16 @@
 
 /*
  * All shared memory is one memfd: the rings, the event buffers, then slots of one receive
- * buffer or one transmitted packet each. Slots have no other owner than the ring they are on,
- * or the free list, so nothing is allocated while packets move.
+ * buffer or one transmitted packet each. A slot is on a ring, on a free list, or on loan: a
+ * large packet is written by its sender, and read by its receiver, where the device reads and
+ * writes it, which saves a copy. Half of the slots are never lent, so that packets move
+ * however slow readers are. What is on loan keeps the memory, not the driver.
  *
  * A device that breaks the rules is cut off: (broken), and its connections end.
  */
 #include "virtio/vsock_driver.h"
 #include "virtio/vsock.h"
+#include "vsock/queue.h"
 #include "vsock/transport/driver.h"
 
 #include <endian.h>
@@ -23,14 +26,12 @@
 #define QUEUE_SIZE 128
 #define RX_LINUX   3776 /* what Linux's driver posts */
 #define PKT_MAX    (VSOCK_HDR_SIZE + VSOCK_PAYLOAD_MAX)
+#define RX_MOST    (1u << 20) /* bytes of receive buffers, which are to stay in the caches */
+#define RX_MIN     16
 #define NR_EVENTS  8
 #define EVENT_SIZE 16
 #define NR_TX      16 /* packets on the ring at a time */
 #define DESCS_MAX  16
-#define RING_BITS                                                                                  \
-    (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |   \
-     BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_F_IN_ORDER))
-
 enum {
     QUEUE_RX,
     QUEUE_TX,
@@ -38,8 +39,22 @@ enum {
 };
 
 struct slot {
+    struct shared *shared;
     u8 *at;
     struct slot *next;
+    bool lent, tx;
+};
+
+/* The memory, its slots, and what is free: the part that a loan keeps. */
+struct shared {
+    int fd;
+    u8 *memory;
+    u64 size;
+    pthread_mutex_t lock; /* taken last; protects what follows */
+    unsigned refs;
+    unsigned lent_rx, lent_tx;
+    struct slot *free_rx, *free_tx;
+    struct slot slots[VIRTQ_SIZE_MAX + NR_TX];
 };
 
 struct virtio_vsock_driver {
@@ -47,14 +62,13 @@ struct virtio_vsock_driver {
     struct vsock_driver *seat;
     struct vsock_driver_options options;
     u64 features;
-    bool broken, up;
+    bool broken, tx_full;
+    _Atomic bool up;
 
-    int fd;
-    u8 *memory;
+    struct shared *m;
     u64 size;
     u32 rx_stride, tx_stride;
     unsigned nr_rx, nr_tx; /* no more slots than the ring has room for */
-    struct slot slots[VIRTQ_SIZE_MAX + NR_TX], *free_rx, *free_tx;
     u8 *events;
 
     struct virtq_driver q[VSOCK_DRIVER_QUEUES];
@@ -62,8 +76,114 @@ struct virtio_vsock_driver {
 
 static gpa_t gpa_of(struct virtio_vsock_driver *d, const u8 *at)
 {
-    return DRIVER_GPA + (at - d->memory);
+    return DRIVER_GPA + (at - d->m->memory);
 }
+
+/* --- slots --- */
+
+static struct slot *take_slot(struct shared *m, struct slot **list)
+{
+    struct slot *s;
+
+    pthread_mutex_lock(&m->lock);
+    s = *list;
+    if (s)
+        *list = s->next;
+    pthread_mutex_unlock(&m->lock);
+    return s;
+}
+
+static void put_slot(struct slot *s)
+{
+    struct shared *m = s->shared;
+    struct slot **list = s->tx ? &m->free_tx : &m->free_rx;
+
+    pthread_mutex_lock(&m->lock);
+    s->next = *list;
+    *list = s;
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* The last reference unmaps. */
+static void put_shared(struct shared *m)
+{
+    unsigned refs;
+
+    pthread_mutex_lock(&m->lock);
+    refs = --m->refs;
+    pthread_mutex_unlock(&m->lock);
+    if (refs)
+        return;
+    munmap(m->memory, m->size);
+    close(m->fd);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+}
+
+/* A loan ends; (keep): the slot goes onto a ring, not back. */
+static void end_loan(struct slot *s, bool keep)
+{
+    struct shared *m = s->shared;
+
+    pthread_mutex_lock(&m->lock);
+    s->lent = false;
+    m->lent_tx -= s->tx;
+    m->lent_rx -= !s->tx;
+    pthread_mutex_unlock(&m->lock);
+    if (!keep)
+        put_slot(s);
+    put_shared(m);
+}
+
+static void release(struct vsock_pkt *p)
+{
+    end_loan(p->loan, false);
+}
+
+/* A packet whose payload is in (s); NULL, and no loan, if half of the slots are lent already. */
+static struct vsock_pkt *lend(struct slot *s, unsigned slots, u32 len)
+{
+    struct shared *m = s->shared;
+    struct vsock_pkt *p = vsock_pkt_alloc(0);
+    unsigned *lent = s->tx ? &m->lent_tx : &m->lent_rx;
+
+    if (!p)
+        return NULL;
+    pthread_mutex_lock(&m->lock);
+    s->lent = *lent < slots / 2;
+    *lent += s->lent;
+    m->refs += s->lent;
+    pthread_mutex_unlock(&m->lock);
+    if (!s->lent) {
+        vsock_pkt_free(p);
+        return NULL;
+    }
+    p->data = s->at + VSOCK_HDR_SIZE;
+    p->cap = len;
+    p->release = release;
+    p->loan = s;
+    return p;
+}
+
+/* For a sender: see struct vsock_driver_config. */
+static struct vsock_pkt *alloc_tx(void *opaque, u32 len)
+{
+    struct virtio_vsock_driver *d = opaque;
+    struct vsock_pkt *p;
+    struct slot *s;
+
+    if (len <= VSOCK_MERGE_MAX || !d->up)
+        return NULL;
+    s = take_slot(d->m, &d->m->free_tx);
+    if (!s)
+        return NULL;
+    p = lend(s, d->nr_tx, len);
+    if (!p)
+        put_slot(s);
+    return p;
+}
+
+/* --- packets --- */
 
 /* (len) bytes at (at) in at most (n) pieces, the first ones small and odd. */
 static unsigned pieces(struct virtio_vsock_driver *d, struct virtq_seg *segs, const u8 *at, u32 len,
@@ -94,12 +214,13 @@ static void post_rx(struct virtio_vsock_driver *d)
     struct virtq_seg segs[DESCS_MAX];
     struct slot *s;
 
-    while ((s = d->free_rx)) {
+    while ((s = take_slot(d->m, &d->m->free_rx))) {
         unsigned n = pieces(d, segs, s->at, d->options.rx_size, d->options.rx_descs);
 
-        if (virtq_driver_add(&d->q[QUEUE_RX], segs, 0, n, s))
+        if (virtq_driver_add(&d->q[QUEUE_RX], segs, 0, n, s)) {
+            put_slot(s);
             break;
-        d->free_rx = s->next;
+        }
     }
 }
 
@@ -110,25 +231,30 @@ static void post_event(struct virtio_vsock_driver *d, u8 *at)
     virtq_driver_add(&d->q[QUEUE_EVENT], &s, 0, 1, at);
 }
 
-/* One buffer that the device has filled: into a packet, which goes to its socket. */
-static int receive(struct virtio_vsock_driver *d, const u8 *at, u32 len)
+/* The device has filled (s): into a packet, which goes to its socket. */
+static int receive(struct virtio_vsock_driver *d, struct slot *s, u32 len)
 {
+    struct vsock_pkt *p = NULL;
     u8 wire[VSOCK_HDR_SIZE];
     struct vsock_hdr h;
-    struct vsock_pkt *p;
 
     if (len < sizeof(wire))
         return -EPROTO;
-    memcpy(wire, at, sizeof(wire));
+    memcpy(wire, s->at, sizeof(wire));
     vsock_hdr_decode(&h, wire);
     if (h.len > len - sizeof(wire))
         return -EPROTO;
-    p = vsock_driver_alloc(d->seat, h.len);
-    if (!p)
-        return -ENOMEM;
+    if (h.len > VSOCK_MERGE_MAX)
+        p = lend(s, d->nr_rx, h.len);
+    if (!p) {
+        p = vsock_driver_alloc(d->seat, h.len);
+        if (!p)
+            return -ENOMEM;
+        memcpy(p->data, s->at + sizeof(wire), h.len);
+        put_slot(s);
+    }
     p->hdr = h;
     p->len = h.len;
-    memcpy(p->data, at + sizeof(wire), h.len);
     vsock_driver_input(d->seat, p);
     return 0;
 }
@@ -136,23 +262,20 @@ static int receive(struct virtio_vsock_driver *d, const u8 *at, u32 len)
 static int pump_rx(struct virtio_vsock_driver *d)
 {
     int rc = 0, moved = 0;
-    struct slot *s;
     void *token;
     u32 len;
 
     while (!vsock_driver_congested(d->seat) &&
            (rc = virtq_driver_used(&d->q[QUEUE_RX], &token, &len)) > 0) {
-        s = token;
-        rc = receive(d, s->at, len);
+        rc = receive(d, token, len);
         if (rc)
             return rc;
-        s->next = d->free_rx;
-        d->free_rx = s;
         post_rx(d);
         moved = 1;
     }
     if (rc < 0)
         return rc;
+    post_rx(d); /* what readers have given back meanwhile */
     kick(d, QUEUE_RX);
     return moved;
 }
@@ -160,40 +283,55 @@ static int pump_rx(struct virtio_vsock_driver *d)
 /* Packets that the device has taken: their slots are free. */
 static int reclaim_tx(struct virtio_vsock_driver *d)
 {
-    struct slot *s;
     void *token;
     u32 len;
     int rc;
 
-    while ((rc = virtq_driver_used(&d->q[QUEUE_TX], &token, &len)) > 0) {
-        s = token;
-        s->next = d->free_tx;
-        d->free_tx = s;
-    }
+    while ((rc = virtq_driver_used(&d->q[QUEUE_TX], &token, &len)) > 0)
+        put_slot(token);
     return rc;
+}
+
+/* Put (p) into its own slot, or into (spare), which is then used up (NULL). */
+static struct slot *fill_slot(struct vsock_pkt *p, struct slot **spare)
+{
+    struct slot *s = p->loan;
+
+    if (p->release == release) {
+        p->release = NULL;
+        end_loan(s, true);
+    } else {
+        s = *spare;
+        *spare = NULL;
+        memcpy(s->at + VSOCK_HDR_SIZE, p->data, p->len);
+    }
+    vsock_hdr_encode(s->at, &p->hdr);
+    return s;
 }
 
 static int pump_tx(struct virtio_vsock_driver *d)
 {
     struct virtq_seg segs[DESCS_MAX];
     int rc = reclaim_tx(d), moved = 0;
+    struct slot *s, *spare = NULL;
     struct vsock_pkt *p;
-    struct slot *s;
 
-    while (!rc && (s = d->free_tx) && (p = vsock_driver_take(d->seat))) {
+    while (!rc && (spare || (spare = take_slot(d->m, &d->m->free_tx))) &&
+           (p = vsock_driver_take(d->seat))) {
         u32 len = VSOCK_HDR_SIZE + p->len;
 
-        vsock_hdr_encode(s->at, &p->hdr);
-        memcpy(s->at + VSOCK_HDR_SIZE, p->data, p->len);
+        s = fill_slot(p, &spare);
         vsock_driver_done(d->seat, p);
-        d->free_tx = s->next;
         rc = virtq_driver_add(&d->q[QUEUE_TX], segs,
                               pieces(d, segs, s->at, len, d->options.tx_descs), 0, s);
         kick(d, QUEUE_TX);
-        if (!rc && !d->free_tx)
+        if (!rc && !spare)
             rc = reclaim_tx(d);
         moved = 1;
     }
+    d->tx_full = !spare;
+    if (spare)
+        put_slot(spare);
     return rc ? rc : moved;
 }
 
@@ -240,7 +378,7 @@ static bool last_look(struct virtio_vsock_driver *d)
 
     if (!vsock_driver_congested(d->seat))
         again |= virtq_driver_enable_signal(&d->q[QUEUE_RX]);
-    if (!d->free_tx)
+    if (d->tx_full)
         again |= virtq_driver_enable_signal(&d->q[QUEUE_TX]);
     else
         virtq_driver_disable_signal(&d->q[QUEUE_TX]);
@@ -275,27 +413,35 @@ static void lay_out(struct virtio_vsock_driver *d)
     d->rx_stride = ALIGN_UP(d->options.rx_size, 64);
     d->tx_stride = ALIGN_UP((u32)PKT_MAX, 64);
     d->nr_rx = d->options.queue_size / d->options.rx_descs;
+    if (d->nr_rx > RX_MIN && (u64)d->nr_rx * d->rx_stride > RX_MOST)
+        d->nr_rx = RX_MOST / d->rx_stride > RX_MIN ? RX_MOST / d->rx_stride : RX_MIN;
     d->nr_tx = d->options.queue_size / d->options.tx_descs;
     d->nr_tx = d->nr_tx < NR_TX ? d->nr_tx : NR_TX;
     at += (u64)d->nr_rx * d->rx_stride + (u64)d->nr_tx * d->tx_stride;
     d->size = ALIGN_UP(at, PAGE_SIZE);
 }
 
-/* All slots are free, whatever rings they were on. */
+/* All slots are free, whatever rings they were on, but for those on loan. */
 static void free_slots(struct virtio_vsock_driver *d)
 {
-    u8 *at = d->memory + VSOCK_DRIVER_QUEUES * virtq_driver_bytes(d->options.queue_size);
+    u8 *at = d->m->memory + VSOCK_DRIVER_QUEUES * virtq_driver_bytes(d->options.queue_size);
+    struct shared *m = d->m;
 
     d->events = at;
     at += ALIGN_UP(NR_EVENTS * EVENT_SIZE, 64);
-    d->free_rx = d->free_tx = NULL;
+    pthread_mutex_lock(&m->lock);
+    m->free_rx = m->free_tx = NULL;
     for (unsigned i = 0; i < d->nr_rx + d->nr_tx; i++) {
-        struct slot **list = i < d->nr_rx ? &d->free_rx : &d->free_tx;
+        bool tx = i >= d->nr_rx;
+        struct slot **list = tx ? &m->free_tx : &m->free_rx, *s = &m->slots[i];
 
-        d->slots[i] = (struct slot){at, *list};
-        *list = &d->slots[i];
-        at += i < d->nr_rx ? d->rx_stride : d->tx_stride;
+        if (!s->lent) {
+            *s = (struct slot){m, at, *list, false, tx};
+            *list = s;
+        }
+        at += tx ? d->tx_stride : d->rx_stride;
     }
+    pthread_mutex_unlock(&m->lock);
 }
 
 static int init_queues(struct virtio_vsock_driver *d)
@@ -311,7 +457,7 @@ static int init_queues(struct virtio_vsock_driver *d)
     int rc = 0;
 
     for (unsigned i = 0; i < VSOCK_DRIVER_QUEUES && !rc; i++) {
-        c.memory = d->memory + i * bytes;
+        c.memory = d->m->memory + i * bytes;
         c.gpa = gpa_of(d, c.memory);
         memset(c.memory, 0, bytes);
         rc = virtq_driver_init(&d->q[i], &c);
@@ -333,7 +479,7 @@ static int bring_up(struct virtio_vsock_driver *d)
     d->features = offered & (d->options.features | BIT(VIRTIO_F_VERSION_1));
     if (!(d->features & BIT(VIRTIO_F_VERSION_1)))
         return -EPROTO;
-    rc = bus->setup(d->bus, d->features, d->fd, d->memory, DRIVER_GPA, d->size);
+    rc = bus->setup(d->bus, d->features, d->m->fd, d->m->memory, DRIVER_GPA, d->size);
     if (!rc)
         rc = init_queues(d);
     if (!rc)
@@ -372,33 +518,51 @@ static int check_options(struct vsock_driver_options *o)
 
 static int map_memory(struct virtio_vsock_driver *d)
 {
+    struct shared *m = calloc(1, sizeof(*m));
     int rc;
 
-    d->fd = memfd_create("vsock-driver", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (d->fd < 0)
-        return -errno;
-    if (ftruncate(d->fd, (off_t)d->size)) {
+    if (!m)
+        return -ENOMEM;
+    m->size = d->size;
+    m->refs = 1;
+    pthread_mutex_init(&m->lock, NULL);
+    m->fd = memfd_create("vsock-driver", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (m->fd < 0) {
+        rc = -errno;
+        goto err_free;
+    }
+    m->memory = ftruncate(m->fd, (off_t)m->size)
+                    ? MAP_FAILED
+                    : mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+    if (m->memory == MAP_FAILED) {
         rc = -errno;
         goto err_close;
     }
-    d->memory = mmap(NULL, d->size, PROT_READ | PROT_WRITE, MAP_SHARED, d->fd, 0);
-    if (d->memory == MAP_FAILED) {
-        rc = -errno;
-        goto err_close;
-    }
+    d->m = m;
     return 0;
 
 err_close:
-    close(d->fd);
+    close(m->fd);
+err_free:
+    pthread_mutex_destroy(&m->lock);
+    free(m);
     return rc;
+}
+
+static void seat_flush(void *opaque)
+{
+    struct virtio_vsock_driver *d = opaque;
+
+    d->options.flush(d->options.opaque);
 }
 
 int virtio_vsock_driver_create(struct uvirt_vsock *v, struct vsock_bus *bus,
                                const struct vsock_driver_options *o,
                                struct virtio_vsock_driver **ret)
 {
-    struct vsock_driver_config seat = {.marker = o->marker, .flush = o->flush, .opaque = o->opaque};
     struct virtio_vsock_driver *d = calloc(1, sizeof(*d));
+    struct vsock_driver_config seat = {
+        .marker = o->marker, .flush = seat_flush, .alloc = alloc_tx, .opaque = d};
     int rc;
 
     if (!d)
@@ -424,8 +588,7 @@ int virtio_vsock_driver_create(struct uvirt_vsock *v, struct vsock_bus *bus,
 err_seat:
     vsock_driver_free(d->seat);
 err_unmap:
-    munmap(d->memory, d->size);
-    close(d->fd);
+    put_shared(d->m);
 err_free:
     free(d);
     return rc;
@@ -443,7 +606,6 @@ void virtio_vsock_driver_free(struct virtio_vsock_driver *d)
     if (!d)
         return;
     vsock_driver_free(d->seat);
-    munmap(d->memory, d->size);
-    close(d->fd);
+    put_shared(d->m);
     free(d);
 }

@@ -60,7 +60,7 @@ int vsock_connect(struct vsock_sock *sk, u32 cid, u32 port, u8 flags, bool nonbl
             return -EINPROGRESS;
     }
     while (sk->connecting)
-        vsock_wait(sk, &sk->tx_cond, VSOCK_FOREVER); /* the timer ends it */
+        vsock_wait(sk, &sk->tx_wait, VSOCK_FOREVER); /* the timer ends it */
     if (sk->connected)
         return 0;
     rc = -sk->err;

@@ -44,6 +44,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -77,10 +78,50 @@ void vsock_lock(struct vsock_ctx *ctx)
         vsock_timers_run(ctx);
 }
 
+void vsock_lock_again(struct vsock_ctx *ctx)
+{
+    pthread_mutex_lock(&ctx->lock);
+}
+
+void vsock_lock_let_go(struct vsock_ctx *ctx)
+{
+    pthread_cond_t *wakes[VSOCK_WAKES];
+    unsigned nr = ctx->nr_wakes;
+
+    memcpy(wakes, ctx->wakes, nr * sizeof(wakes[0]));
+    ctx->nr_wakes = 0;
+    pthread_mutex_unlock(&ctx->lock);
+    for (unsigned i = 0; i < nr; i++)
+        pthread_cond_broadcast(wakes[i]);
+}
+
 void vsock_unlock(struct vsock_ctx *ctx)
 {
     vsock_loopback_run(&ctx->loopback);
-    pthread_mutex_unlock(&ctx->lock);
+    vsock_lock_let_go(ctx);
+}
+
+void vsock_wake_waiters(struct vsock_sock *sk, struct vsock_waiters *w)
+{
+    struct vsock_ctx *ctx = sk->ctx;
+
+    if (!w->nr)
+        return;
+    for (unsigned i = 0; i < ctx->nr_wakes; i++) {
+        if (ctx->wakes[i] == w->cond)
+            return;
+    }
+    if (ctx->nr_wakes < VSOCK_WAKES)
+        ctx->wakes[ctx->nr_wakes++] = w->cond;
+    else
+        pthread_cond_broadcast(w->cond);
+}
+
+/* This thread is about to wait: others first. */
+static void wake_now(struct vsock_ctx *ctx)
+{
+    while (ctx->nr_wakes)
+        pthread_cond_broadcast(ctx->wakes[--ctx->nr_wakes]);
 }
 
 void vsock_flush_later(struct vsock_transport *t)
@@ -101,9 +142,9 @@ bool vsock_flush(struct vsock_ctx *ctx)
             continue;
         t->flush_due = false;
         t->flushing++;
-        pthread_mutex_unlock(&ctx->lock);
+        vsock_lock_let_go(ctx);
         t->ops->flush(t);
-        pthread_mutex_lock(&ctx->lock);
+        vsock_lock_again(ctx);
         if (!--t->flushing)
             pthread_cond_broadcast(&ctx->idle);
         break; /* the list may have changed */
@@ -122,7 +163,7 @@ void vsock_leave(struct vsock_ctx *ctx)
     vsock_unlock(ctx);
 }
 
-int vsock_wait(struct vsock_sock *sk, pthread_cond_t *cond, u64 deadline)
+int vsock_wait(struct vsock_sock *sk, struct vsock_waiters *w, u64 deadline)
 {
     struct vsock_ctx *ctx = sk->ctx;
     u64 now, until;
@@ -136,9 +177,12 @@ int vsock_wait(struct vsock_sock *sk, pthread_cond_t *cond, u64 deadline)
     }
     if (vsock_flush(ctx))
         return 0;
+    wake_now(ctx);
     until = deadline < ctx->next_timer ? deadline : ctx->next_timer;
     if (until == VSOCK_FOREVER) {
-        pthread_cond_wait(cond, &ctx->lock);
+        w->nr++;
+        pthread_cond_wait(w->cond, &ctx->lock);
+        w->nr--;
         return 0;
     }
     now = vsock_now(ctx);
@@ -148,7 +192,9 @@ int vsock_wait(struct vsock_sock *sk, pthread_cond_t *cond, u64 deadline)
         until = system_now() + (until - now);
         ts.tv_sec = until / 1000000000;
         ts.tv_nsec = until % 1000000000;
-        pthread_cond_timedwait(cond, &ctx->lock, &ts);
+        w->nr++;
+        pthread_cond_timedwait(w->cond, &ctx->lock, &ts);
+        w->nr--;
     }
     vsock_timers_run(ctx);
     return 0;
@@ -157,9 +203,9 @@ int vsock_wait(struct vsock_sock *sk, pthread_cond_t *cond, u64 deadline)
 void vsock_wake(struct vsock_sock *sk, unsigned events)
 {
     if (events & (POLLIN | POLLHUP | POLLERR))
-        pthread_cond_broadcast(&sk->rx_cond);
+        vsock_wake_waiters(sk, &sk->rx_wait);
     if (events & (POLLOUT | POLLHUP | POLLERR))
-        pthread_cond_broadcast(&sk->tx_cond);
+        vsock_wake_waiters(sk, &sk->tx_wait);
     if (sk->event)
         sk->event(sk->event_opaque, events);
 }
@@ -280,6 +326,28 @@ void vsock_transport_remove(struct vsock_transport *t)
         pthread_cond_wait(&t->ctx->idle, &t->ctx->lock);
 }
 
+/* Held for moments only, but for copies of a few KiB: whoever finds it taken had better spin. */
+static void init_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t a;
+
+    pthread_mutexattr_init(&a);
+    pthread_mutexattr_settype(&a, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(lock, &a);
+    pthread_mutexattr_destroy(&a);
+}
+
+static void init_conds(struct vsock_ctx *ctx)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    for (unsigned i = 0; i < VSOCK_CONDS; i++)
+        pthread_cond_init(&ctx->conds[i], &attr);
+    pthread_condattr_destroy(&attr);
+}
+
 static void init_lists(struct vsock_ctx *ctx)
 {
     for (unsigned i = 0; i < VSOCK_HASH; i++) {
@@ -303,8 +371,9 @@ int uvirt_vsock_create(const struct uvirt_vsock_config *config, struct uvirt_vso
     ctx = calloc(1, sizeof(*ctx));
     if (!ctx)
         return -1;
-    pthread_mutex_init(&ctx->lock, NULL);
+    init_lock(&ctx->lock);
     pthread_cond_init(&ctx->idle, NULL);
+    init_conds(ctx);
     ctx->cid = config->cid;
     ctx->privileged = config->privileged;
     ctx->now = config->now;
@@ -336,6 +405,8 @@ void uvirt_vsock_free(struct uvirt_vsock *v)
     pthread_mutex_unlock(&ctx->lock);
     pthread_mutex_destroy(&ctx->lock);
     pthread_cond_destroy(&ctx->idle);
+    for (unsigned i = 0; i < VSOCK_CONDS; i++)
+        pthread_cond_destroy(&ctx->conds[i]);
     vsock_pool_fini(&ctx->pool);
     vsock_capture_free(ctx->capture);
     free(ctx);

@@ -30,7 +30,7 @@ int vsock_accept(struct vsock_sock *sk, bool nonblock, struct vsock_sock **ret)
     if (sk->state != VSOCK_LISTEN)
         return -EINVAL;
     while (TAILQ_EMPTY(&sk->children)) {
-        rc = vsock_wait(sk, &sk->rx_cond, deadline);
+        rc = vsock_wait(sk, &sk->rx_wait, deadline);
         if (rc)
             return rc;
     }

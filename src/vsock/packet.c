@@ -61,6 +61,7 @@ struct vsock_pkt *vsock_pkt_alloc(u32 cap)
     if (p) {
         memset(p, 0, sizeof(*p));
         p->cap = cap;
+        p->data = p->own;
     }
     return p;
 }
@@ -118,6 +119,7 @@ struct vsock_pkt *vsock_pool_alloc(struct vsock_pool *pool, u32 cap)
         cap = p->cap;
         memset(p, 0, sizeof(*p));
         p->cap = cap;
+        p->data = p->own;
     } else {
         p = vsock_pkt_alloc(CLASS_MIN << class);
     }
@@ -131,6 +133,8 @@ void vsock_pkt_free(struct vsock_pkt *p)
     struct vsock_pool *pool = p ? p->pool : NULL;
     int class;
 
+    if (p && p->release)
+        p->release(p);
     if (!pool) {
         free(p);
         return;

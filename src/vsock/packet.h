@@ -30,7 +30,7 @@ struct vsock_sock;
 struct vsock_pool;
 
 /*
- * A packet owns its payload. Bytes [off, len) are the ones not consumed yet; there is room
+ * A packet owns its payload, or has it on loan and gives it back through (release). Bytes [off, len) are the ones not consumed yet; there is room
  * for (cap). (owner), if set, is the sending socket, with a reference: the transport gives
  * it back through vsock_pkt_sent().
  */
@@ -40,7 +40,10 @@ struct vsock_pkt {
     struct vsock_pool *pool; /* where it goes back to; NULL: to malloc */
     struct vsock_hdr hdr;
     u32 off, len, cap;
-    u8 data[];
+    u8 *data;                             /* (own), unless it is on loan */
+    void (*release)(struct vsock_pkt *p); /* (data) goes back; any thread, any lock held */
+    void *loan;                           /* for release() */
+    u8 own[];
 };
 
 TAILQ_HEAD(vsock_pkts, vsock_pkt);

@@ -9,17 +9,6 @@
 #define BUFFER_SIZE 262144
 #define BUFFER_MIN  128
 
-static void init_conds(struct vsock_sock *sk)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&sk->rx_cond, &attr);
-    pthread_cond_init(&sk->tx_cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 struct vsock_sock *vsock_sock_new(struct vsock_ctx *ctx, u16 type, struct vsock_sock *parent)
 {
     struct vsock_sock *sk = calloc(1, sizeof(*sk));
@@ -40,7 +29,8 @@ struct vsock_sock *vsock_sock_new(struct vsock_ctx *ctx, u16 type, struct vsock_
     vsock_queue_init(&sk->rx);
     vsock_queue_init(&sk->marker.part);
     TAILQ_INIT(&sk->children);
-    init_conds(sk);
+    sk->rx_wait.cond = &ctx->conds[ctx->next_cond++ % VSOCK_CONDS];
+    sk->tx_wait.cond = &ctx->conds[ctx->next_cond++ % VSOCK_CONDS];
     for (unsigned i = 0; i < VSOCK_NR_TIMERS; i++)
         sk->timer[i] = VSOCK_FOREVER;
     ctx->nr_socks++;
@@ -64,8 +54,6 @@ void vsock_sock_put(struct vsock_sock *sk)
     vsock_assign(sk, NULL);
     vsock_pkts_free(&sk->rx.pkts);
     vsock_pkts_free(&sk->marker.part.pkts);
-    pthread_cond_destroy(&sk->rx_cond);
-    pthread_cond_destroy(&sk->tx_cond);
     sk->ctx->nr_socks--;
     free(sk);
 }
@@ -94,8 +82,12 @@ void vsock_sock_head(const struct vsock_sock *sk, struct vsock_pkt *p, u16 op)
 
 struct vsock_pkt *vsock_sock_pkt(struct vsock_sock *sk, u16 op, u32 len)
 {
-    struct vsock_pkt *p = vsock_pool_alloc(&sk->ctx->pool, len);
+    struct vsock_pkt *p = NULL;
 
+    if (sk->transport && sk->transport->ops->alloc)
+        p = sk->transport->ops->alloc(sk->transport, len);
+    if (!p)
+        p = vsock_pool_alloc(&sk->ctx->pool, len);
     if (!p)
         return NULL;
     p->len = len;
@@ -151,7 +143,7 @@ void vsock_pkt_disown(struct vsock_pkt *p)
     sk->bytes_unsent -= p->hdr.len;
     sk->pkts_unsent--;
     if (p->hdr.len && !sk->bytes_unsent)
-        pthread_cond_broadcast(&sk->tx_cond); /* for close() with SO_LINGER */
+        vsock_wake_waiters(sk, &sk->tx_wait); /* for close() with SO_LINGER */
     vsock_sock_put(sk);
 }
 
@@ -240,7 +232,7 @@ static void linger_close(struct vsock_sock *sk)
 {
     u64 deadline = vsock_deadline(sk->ctx, sk->linger_ns);
 
-    while (sk->bytes_unsent && !sk->done && !vsock_wait(sk, &sk->tx_cond, deadline))
+    while (sk->bytes_unsent && !sk->done && !vsock_wait(sk, &sk->tx_wait, deadline))
         ;
 }
 

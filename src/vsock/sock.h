@@ -15,6 +15,8 @@
 #include <sys/socket.h>
 
 #define VSOCK_HASH          256
+#define VSOCK_CONDS         256
+#define VSOCK_WAKES         8
 #define VSOCK_BACKLOG_MAX   4096
 #define VSOCK_RESERVED_PORT 1023          /* the last one that needs privilege */
 #define VSOCK_CONNECT_NS    2000000000ull /* default connect timeout */
@@ -34,6 +36,12 @@ enum vsock_state {
 
 struct vsock_addr {
     u32 cid, port;
+};
+
+/* Threads that wait for a socket. */
+struct vsock_waiters {
+    pthread_cond_t *cond; /* the context's, shared with other sockets */
+    unsigned nr;
 };
 
 LIST_HEAD(vsock_list, vsock_sock);
@@ -56,6 +64,15 @@ struct vsock_ctx {
     LIST_HEAD(, vsock_transport) transports;
     bool flush_due;      /* some transport's is set */
     pthread_cond_t idle; /* a transport's (flushing) has become 0 */
+
+    /*
+     * Threads are woken up when the lock is let go, not before: else they would run into it.
+     * A socket may be gone by then, so the condition variables are the context's.
+     */
+    pthread_cond_t conds[VSOCK_CONDS];
+    unsigned next_cond;
+    pthread_cond_t *wakes[VSOCK_WAKES]; /* to be signalled */
+    unsigned nr_wakes;
     LIST_HEAD(, vsock_relay) relays;
     struct vsock_capture *capture; /* NULL: none */
     struct vsock_stats stats;
@@ -113,7 +130,7 @@ struct vsock_sock {
     TAILQ_ENTRY(vsock_sock) child_link;
 
     /* Waiting. One reader and one writer at a time copy without the lock. */
-    pthread_cond_t rx_cond, tx_cond;
+    struct vsock_waiters rx_wait, tx_wait;
     bool rx_busy, tx_busy;
     uvirt_vsock_event_fn *event;
     void *event_opaque;
@@ -145,11 +162,19 @@ u64 vsock_now(struct vsock_ctx *ctx);
 /* The deadline that lies (ns) from now, and the one for "do not wait" (0). */
 u64 vsock_deadline(struct vsock_ctx *ctx, u64 ns);
 
+/* The lock alone, for one who copies meanwhile; who is to be woken up is. */
+void vsock_lock_again(struct vsock_ctx *ctx);
+void vsock_lock_let_go(struct vsock_ctx *ctx);
+
 /*
- * Wait on (cond), lock held and released meanwhile, until it is signalled, a timer is due
- * or (deadline). 0, or -EAGAIN once (deadline), which may be 0, has passed.
+ * Wait among (w), lock held and released meanwhile, until they are woken up, a timer is due
+ * or (deadline). 0, or -EAGAIN once (deadline), which may be 0, has passed. Wakes up for
+ * nothing now and then.
  */
-int vsock_wait(struct vsock_sock *sk, pthread_cond_t *cond, u64 deadline);
+int vsock_wait(struct vsock_sock *sk, struct vsock_waiters *w, u64 deadline);
+
+/* Wake (w) up once the lock is let go. */
+void vsock_wake_waiters(struct vsock_sock *sk, struct vsock_waiters *w);
 
 /* Something that a reader, or a writer, or both may wait for has changed. */
 void vsock_wake(struct vsock_sock *sk, unsigned events);

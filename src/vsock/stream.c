@@ -62,10 +62,10 @@ static u32 read_first(struct vsock_sock *sk, struct vsock_iter *it)
     bool let_go = n > VSOCK_MERGE_MAX; /* then nobody writes to this packet */
 
     if (let_go)
-        pthread_mutex_unlock(&sk->ctx->lock);
+        vsock_lock_let_go(sk->ctx);
     vsock_iter_copy(it, p->data + p->off, n, true);
     if (let_go)
-        pthread_mutex_lock(&sk->ctx->lock);
+        vsock_lock_again(sk->ctx);
     vsock_queue_eat(&sk->rx, &sk->credit, n);
     return n;
 }

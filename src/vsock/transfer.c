@@ -38,7 +38,7 @@ int vsock_wait_space(struct vsock_sock *sk, u32 bytes, u32 pkts, u64 deadline)
         /* A peer reports what it has read when it sees fit; ask, should that take long. */
         if (sk->timer[VSOCK_TIMER_CREDIT] == VSOCK_FOREVER)
             vsock_timer_set(sk, VSOCK_TIMER_CREDIT, vsock_deadline(sk->ctx, VSOCK_CREDIT_ASK_NS));
-        rc = vsock_wait(sk, &sk->tx_cond, deadline);
+        rc = vsock_wait(sk, &sk->tx_wait, deadline);
         if (rc)
             return rc;
     }
@@ -58,7 +58,7 @@ int vsock_wait_data(struct vsock_sock *sk, u32 target, u64 deadline)
             return 1;
         if (vsock_rx_ended(sk))
             return vsock_take_error(sk);
-        rc = vsock_wait(sk, &sk->rx_cond, deadline);
+        rc = vsock_wait(sk, &sk->rx_wait, deadline);
         if (rc)
             return rc;
     }
@@ -74,14 +74,14 @@ void vsock_transmit(struct vsock_sock *sk, struct vsock_iter *it, struct vsock_p
         bytes += p->len;
     }
     if (bytes > VSOCK_MERGE_MAX)
-        pthread_mutex_unlock(&sk->ctx->lock);
+        vsock_lock_let_go(sk->ctx);
     TAILQ_FOREACH(p, list, link)
     {
         if (p->hdr.op == VIRTIO_VSOCK_OP_RW)
             vsock_iter_copy(it, p->data, p->len, false);
     }
     if (bytes > VSOCK_MERGE_MAX)
-        pthread_mutex_lock(&sk->ctx->lock);
+        vsock_lock_again(sk->ctx);
     if (sk->state != VSOCK_ESTABLISHED || sk->done) {
         vsock_pkts_free(list); /* it ended meanwhile: as good as sent just before that */
         return;
@@ -101,7 +101,7 @@ ssize_t vsock_send(struct vsock_sock *sk, struct vsock_iter *it, int flags)
     if (flags & ~SEND_FLAGS)
         return -EOPNOTSUPP;
     while (sk->tx_busy) {
-        rc = vsock_wait(sk, &sk->tx_cond, deadline);
+        rc = vsock_wait(sk, &sk->tx_wait, deadline);
         if (rc)
             return rc;
     }
@@ -113,7 +113,7 @@ ssize_t vsock_send(struct vsock_sock *sk, struct vsock_iter *it, int flags)
             ? vsock_stream_send(sk, it, deadline)
             : vsock_seqpacket_send(sk, it, flags & MSG_EOR, deadline);
     sk->tx_busy = false;
-    pthread_cond_broadcast(&sk->tx_cond);
+    vsock_wake_waiters(sk, &sk->tx_wait);
     return n;
 }
 
@@ -133,7 +133,7 @@ ssize_t vsock_recv(struct vsock_sock *sk, struct vsock_iter *it, int *flags)
     if (in & MSG_OOB)
         return -EOPNOTSUPP;
     while (sk->rx_busy) {
-        rc = vsock_wait(sk, &sk->rx_cond, deadline);
+        rc = vsock_wait(sk, &sk->rx_wait, deadline);
         if (rc)
             return rc;
     }
@@ -148,7 +148,7 @@ ssize_t vsock_recv(struct vsock_sock *sk, struct vsock_iter *it, int *flags)
                                                  : vsock_seqpacket_recv(sk, it, &out, deadline);
         sk->rx_busy = false;
         out = sk->type == VIRTIO_VSOCK_TYPE_STREAM ? 0 : out;
-        pthread_cond_broadcast(&sk->rx_cond);
+        vsock_wake_waiters(sk, &sk->rx_wait);
     }
     if (n >= 0)
         *flags = out;

@@ -101,21 +101,22 @@ host() {
     } >"host.$1" 2>&1
 }
 
+what=
 # After round N: each of the eight ends has said its line.
 check() {
     cat "host.$1" >out 2>/dev/null
     sed -n "/^round $1/,\$p" serial | tr -d '\r' >err
     rc=0
-    point "round $1: the guest ends its round" said "^done $1"
+    point "${what}round $1: the guest ends its round" said "^done $1"
     wait "$host_pid"
     cat "host.$1" >out
     sed -n "/^round $1/,\$p" serial | tr -d '\r' >err
-    point "round $1: STREAM, guest to host" grep -q '^echoed 1048576 bytes$' out
-    point "round $1: ... and back" grep -q '^1048576 bytes came back' err
-    point "round $1: SEQPACKET, guest to host" grep -q '^echoed .* in 200 records' out
-    point "round $1: ... and back" grep -q '^200 records came back' err
-    point "round $1: STREAM, host to guest" grep -q '^1048576 bytes came back' out
-    point "round $1: SEQPACKET, host to guest" grep -q '^200 records came back' out
+    point "${what}round $1: STREAM, guest to host" grep -q '^echoed 1048576 bytes$' out
+    point "${what}round $1: ... and back" grep -q '^1048576 bytes came back' err
+    point "${what}round $1: SEQPACKET, guest to host" grep -q '^echoed .* in 200 records' out
+    point "${what}round $1: ... and back" grep -q '^200 records came back' err
+    point "${what}round $1: STREAM, host to guest" grep -q '^1048576 bytes came back' out
+    point "${what}round $1: SEQPACKET, host to guest" grep -q '^200 records came back' out
 }
 
 device
@@ -156,4 +157,24 @@ wait "$device_pid"
 rc=$?
 point 'SIGTERM ends the device' test "$rc" = 0
 point '... which takes its sockets along' test ! -e S -a ! -e P
+
+# The same kernel and QEMU's own vhost-vsock-pci, which opens /dev/vhost-vsock: ours, under uvirt exec.
+kill "$qemu_pid"
+wait "$qemu_pid" 2>/dev/null
+rm -f P_7*
+mkdir D
+: >serial
+"$uvirt" exec --kvm --vsock D -- qemu-system-x86_64 -M q35 -accel tcg -cpu max -m 384 -nodefaults -display none \
+    -device vhost-vsock-pci,guest-cid=42 -kernel "$image" -initrd initrd \
+    -append 'console=ttyS0 quiet panic=-1 no_timer_check' -serial stdio -no-reboot <keys >serial 2>qemu.log &
+qemu_pid=$!
+pids="$pids $qemu_pid"
+ln -s D/42 P
+ln -s D/42_seqpacket P_seqpacket
+ln -s "$work/P_7001" D/42_7001
+ln -s "$work/P_7002" D/42_7002
+what='vhost-vsock-pci, '
+host 1 &
+host_pid=$!
+check 1
 plan

@@ -76,6 +76,13 @@ static void driver_flush(struct vsock_transport *t)
     of(t)->config.flush(of(t)->config.opaque);
 }
 
+static struct vsock_pkt *driver_alloc(struct vsock_transport *t, u32 len)
+{
+    struct vsock_driver *d = of(t);
+
+    return d->running && d->config.alloc ? d->config.alloc(d->config.opaque, len) : NULL;
+}
+
 static const struct vsock_transport_ops driver_ops = {
     .name = "driver",
     .reaches = driver_reaches,
@@ -83,6 +90,7 @@ static const struct vsock_transport_ops driver_ops = {
     .stream_allow = driver_stream_allow,
     .seqpacket_allow = driver_seqpacket_allow,
     .cancel = driver_cancel,
+    .alloc = driver_alloc,
     .flush = driver_flush,
 };
 

@@ -21,6 +21,12 @@ struct vsock_driver_config {
      * calls this with no lock held. It may take them itself.
      */
     void (*flush)(void *opaque);
+
+    /*
+     * A packet with room for (len) bytes where the device can read them, or NULL: then it is
+     * copied. Context's lock held. May be NULL.
+     */
+    struct vsock_pkt *(*alloc)(void *opaque, u32 len);
     void *opaque;
 };
 

@@ -31,6 +31,12 @@ struct vsock_transport_ops {
     void (*cancel)(struct vsock_transport *t, struct vsock_sock *sk);
 
     /*
+     * A packet with room for (len) bytes that is cheaper to send than others; NULL: there is
+     * none now. May be NULL.
+     */
+    struct vsock_pkt *(*alloc)(struct vsock_transport *t, u32 len);
+
+    /*
      * Called without the lock by a thread that is leaving the library, or about to wait in
      * it, after vsock_flush_later(): it may move packets on there and then. May be NULL.
      */
