@@ -45,6 +45,7 @@ struct cpu_world {
     unsigned waiting, outsiders; /* vCPUs, others, that want to be owner */
     bool owned;
     struct cpu *cpu[CPU_WORLD_MAX];
+    unsigned top; /* no entry from here on was ever used */
     pthread_t ticker;
     pid_t ticker_pid;           /* 0: there is none */
     pthread_cond_t tick_wake;
@@ -67,7 +68,7 @@ int cpu_world_create(struct cpu_world **ret)
 
 static void request_locked(struct cpu_world *w, u32 bits, struct cpu *except)
 {
-    for (unsigned i = 0; i < CPU_WORLD_MAX; i++) {
+    for (unsigned i = 0; i < w->top; i++) {
         if (w->cpu[i] && w->cpu[i] != except)
             cpu_request(w->cpu[i], bits);
     }
@@ -142,6 +143,7 @@ int cpu_world_add(struct cpu_world *w, struct cpu *c)
             continue;
         w->cpu[i] = c;
         c->index = i;
+        w->top = i < w->top ? w->top : i + 1;
         rc = 0;
         break;
     }
@@ -246,7 +248,7 @@ void cpu_world_exclusive_end(struct cpu_world *w, struct cpu *self)
 
 void cpu_world_drop_writes(struct cpu_world *w, gpa_t gpa)
 {
-    for (unsigned i = 0; i < CPU_WORLD_MAX; i++) {
+    for (unsigned i = 0; i < w->top; i++) {
         if (w->cpu[i])
             tlb_drop_write(w->cpu[i], gpa);
     }

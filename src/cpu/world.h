@@ -4,7 +4,7 @@
 
 #include "cpu/cpu.h"
 
-#define CPU_WORLD_MAX 256
+#define CPU_WORLD_MAX 1024 /* as many as Linux gives a VM */
 
 /* Make the shared part of one VM. 0 or -ENOMEM. */
 int cpu_world_create(struct cpu_world **ret);

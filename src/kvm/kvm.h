@@ -165,7 +165,7 @@ struct kvm_vcpu {
     bool signal_seen;
     bool window_open;
 
-    int wake_fd;            /* eventfd; written by kvm_vcpu_kick() */
+    int wake_fd;            /* eventfd, made for the first sleep (else -1); written by kvm_vcpu_kick() */
     _Atomic bool sleeping;  /* pairs with the chips' state: set, then look; they set, then kick */
 };
 

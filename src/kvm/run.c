@@ -25,6 +25,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -134,6 +135,10 @@ static int sleep_until_event(struct kvm_vcpu *v)
 {
     int rc;
 
+    if (v->wake_fd < 0) /* before (sleeping), which is what lets others use it */
+        v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (v->wake_fd < 0)
+        return -errno;
     v->stats.halt_exits++;
     sleep_precisely();
     atomic_store(&v->sleeping, true);

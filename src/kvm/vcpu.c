@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -52,9 +51,6 @@ static int vcpu_build(struct kvm_vcpu *v, int fd)
     if (run == MAP_FAILED)
         return -errno;
     v->run = run;
-    v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (v->wake_fd < 0)
-        return -errno;
     rc = cpu_create(&v->cpu, vm->world, vm->mem, &kvm_bus, v);
     if (rc)
         return rc;
