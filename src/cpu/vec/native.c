@@ -74,5 +74,9 @@ bool x87_native(const struct decoded *d, bool *control)
     *control = !x87_is(d);
     if (*control && !vec_uses_registers(d))
         return false;
-    return !vec_stub_get(d, &s) && s->flags & VEC_FX && (!d->has_mem || s->mem_size);
+    for (unsigned i = 0; i < d->nopnd; i++) {
+        if (d->op[i].kind == OPND_VEC)
+            return false;
+    }
+    return !vec_stub_get(d, &s) && (s->flags & (VEC_FX | VEC_MXCSR)) == VEC_FX && (!d->has_mem || s->mem_size);
 }

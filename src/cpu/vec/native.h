@@ -15,6 +15,7 @@ bool vec_native(const struct decoded *d);
 unsigned vec_native_align(const struct decoded *d);
 
 /*
- * The same of x87 and MMX instructions, but for those that change the control word. (*control): FOP, FIP and FDP stay.
+ * The same of x87 and MMX instructions, but for those that change the control word or have to do with XMM registers or
+ * MXCSR as well. (*control): FOP, FIP and FDP stay.
  */
 bool x87_native(const struct decoded *d, bool *control);
