@@ -72,14 +72,16 @@ PEAK_512(peak_vnni, DPBUSD, 128)
 PEAK_512(peak_fma512, FMA512, 32)
 
 /* On AVX2 registers 0-7 accumulate, 8-15 hold products before they are added. */
-#define FOR_8(X)  X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#define FMA256(n) "vfmadd231ps %%ymm15, %%ymm15, %%ymm" #n "\n\t"
+#define FOR_8(X)   X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define VNNI256(n) "%{vex%} vpdpbusd %%ymm15, %%ymm15, %%ymm" #n "\n\t"
+#define FMA256(n)  "vfmadd231ps %%ymm15, %%ymm15, %%ymm" #n "\n\t"
 #define MADD256(n)                                                                                 \
     "vpmaddwd %%ymm14, %%ymm15, %%ymm13\n\tvpaddd %%ymm13, %%ymm" #n ", %%ymm" #n "\n\t"
 #define ZERO256(n) "vpxor %%ymm" #n ", %%ymm" #n ", %%ymm" #n "\n\t"
 
 #define PEAK_256(name, insn, each, ops)                                                            \
-    __attribute__((target("avx2,fma"))) static double name(const struct loop *l, unsigned long n)  \
+    __attribute__((target("avx2,fma,avxvnni"))) static double name(const struct loop *l,           \
+                                                                   unsigned long n)                \
     {                                                                                              \
         double total = (double)n * (ops);                                                          \
                                                                                                    \
@@ -93,6 +95,7 @@ PEAK_512(peak_fma512, FMA512, 32)
 #define FOR_13(X) FOR_8(X) X(8) X(9) X(10) X(11) X(12)
 PEAK_256(peak_madd, MADD256, FOR_8, 8 * 32)
 PEAK_256(peak_fma256, FMA256, FOR_13, 13 * 16)
+PEAK_256(peak_avxvnni, VNNI256, FOR_13, 13 * 64)
 
 /* --- kernels --- */
 
@@ -161,6 +164,16 @@ static const struct loop *find(const char *name)
     return NULL;
 }
 
+/* The loop that (k) is measured by: of the units that it uses. */
+static const char *peak_of(const struct amx_kernels *k, bool bf16)
+{
+    if (k == &amx_kernels_avx2)
+        return bf16 ? "FMA-256" : "VPMADDWD-256";
+    if (k == &amx_kernels_avxvnni)
+        return "VPDPBUSD-256";
+    return bf16 ? "FMA-512" : "VPDPBUSD-512";
+}
+
 static double ops_of(enum amx_dp op)
 {
     return op == AMX_DPBF16PS ? 2 * 16 * 16 * 32 : 2 * 16 * 16 * 64;
@@ -185,7 +198,7 @@ static void add_all(void)
                {AMX_DPBSSD, "TDPBSSD"},
                {AMX_DPBUUD, "TDPBUUD"},
                {AMX_DPBF16PS, "TDPBF16PS"}};
-    static const char *const sets[] = {"amx", "vnni", "avx2"};
+    static const char *const sets[] = {"amx", "vnni", "avxvnni", "avx2"};
     const struct amx_kernels *k;
 
     if (cpuid_host_has("avx512_vnni"))
@@ -196,20 +209,18 @@ static void add_all(void)
         add("VPMADDWD-256", peak_madd);
         add("FMA-256", peak_fma256);
     }
+    if (cpuid_host_has("avx_vnni"))
+        add("VPDPBUSD-256", peak_avxvnni);
     for (unsigned s = 0; s < ARRAY_SIZE(sets); s++) {
         for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
             struct loop *l;
-
-            bool bf16 = ops[i].op == AMX_DPBF16PS;
 
             if (amx_kernels_named(sets[s], &k) || !k->dp[ops[i].op])
                 continue;
             l = add(ops[i].name, kernel);
             l->kernels = k;
             l->op = ops[i].op;
-            l->peak = find(k == &amx_kernels_avx2 || !cpuid_host_has("avx512_vnni")
-                               ? (bf16 ? "FMA-256" : "VPMADDWD-256")
-                               : (bf16 ? "FMA-512" : "VPDPBUSD-512"));
+            l->peak = find(peak_of(k, ops[i].op == AMX_DPBF16PS));
         }
     }
 }

@@ -10,7 +10,7 @@
 /* The names that this host can run, with commas. */
 static void usable(char *out, size_t size)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512", "vnni", "amx"};
+    static const char *const names[] = {"scalar", "avx2", "avxvnni", "avx512", "vnni", "amx"};
     const struct amx_kernels *k;
     size_t at = 0;
 
@@ -24,7 +24,7 @@ int cli_check_amx(void)
 {
     const char *name = getenv("UVIRT_AMX");
     const struct amx_kernels *k;
-    char here[64];
+    char here[96];
 
     switch (amx_kernels_named(name, &k)) {
     case 0:

@@ -19,9 +19,9 @@ struct tiles {
 
 /* The later ones are in amx_exact.c, with these. */
 static const char *const dp_name[] = {"TDPBSSD", "TDPBSUD", "TDPBUSD", "TDPBUUD", "TDPBF16PS"};
-static const struct amx_kernels *const all[] = {&amx_kernels_scalar, &amx_kernels_avx2,
+static const struct amx_kernels *const all[] = {&amx_kernels_scalar,  &amx_kernels_avx2,
                                                 &amx_kernels_avxvnni, &amx_kernels_avx512,
-                                                &amx_kernels_vnni, &amx_kernels_amx};
+                                                &amx_kernels_vnni,    &amx_kernels_amx};
 
 static bool is_nan(u32 v)
 {

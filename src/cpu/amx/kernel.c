@@ -12,9 +12,9 @@
 #include <string.h>
 
 /* Best first. */
-static const struct amx_kernels *const all[] = {&amx_kernels_amx, &amx_kernels_vnni,
-                                                &amx_kernels_avx512, &amx_kernels_avx2,
-                                                &amx_kernels_scalar};
+static const struct amx_kernels *const all[] = {&amx_kernels_amx,    &amx_kernels_vnni,
+                                                &amx_kernels_avx512, &amx_kernels_avxvnni,
+                                                &amx_kernels_avx2,   &amx_kernels_scalar};
 
 static const struct amx_kernels *chosen;
 /* Written once, with (chosen); whoever finds NULL here sees to that first. */
@@ -33,6 +33,8 @@ bool amx_kernels_usable(const struct amx_kernels *k)
                cpuid_host_has("avx512_vnni");
     if (k == &amx_kernels_avx512)
         return cpuid_host_has("avx512f") && cpuid_host_has("avx512bw");
+    if (k == &amx_kernels_avxvnni)
+        return cpuid_host_has("avx2") && cpuid_host_has("avx_vnni");
     if (k == &amx_kernels_avx2)
         return cpuid_host_has("avx2") && cpuid_host_has("fma") && cpuid_host_has("f16c");
     return k == &amx_kernels_scalar;

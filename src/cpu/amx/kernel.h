@@ -47,9 +47,10 @@ struct amx_kernels {
 
 extern const struct amx_kernels
     amx_kernels_scalar; /* the reference: SDM pseudocode, soft floating point */
-extern const struct amx_kernels amx_kernels_avx2;   /* needs AVX2, FMA and F16C */
-extern const struct amx_kernels amx_kernels_avx512; /* needs AVX-512 F and BW; no INT8 forms */
-extern const struct amx_kernels amx_kernels_vnni;   /* needs AVX-512 F, BW and VNNI */
+extern const struct amx_kernels amx_kernels_avx2;    /* needs AVX2, FMA and F16C */
+extern const struct amx_kernels amx_kernels_avxvnni; /* needs AVX2 and AVX-VNNI; INT8 forms alone */
+extern const struct amx_kernels amx_kernels_avx512;  /* needs AVX-512 F and BW; no INT8 forms */
+extern const struct amx_kernels amx_kernels_vnni;    /* needs AVX-512 F, BW and VNNI */
 extern const struct amx_kernels
     amx_kernels_amx; /* needs AMX-TILE, INT8 and BF16, and the host system's permission */
 
@@ -60,7 +61,7 @@ bool amx_kernels_usable(const struct amx_kernels *k);
 int amx_host_request(void);
 
 /* Names that UVIRT_AMX takes, for messages. */
-#define AMX_KERNELS_NAMES "scalar, avx2, avx512, vnni, amx"
+#define AMX_KERNELS_NAMES "scalar, avx2, avxvnni, avx512, vnni, amx"
 
 /*
  * The kernels named (name), or this host's best where it is NULL or empty. 0, -ENOENT when no
