@@ -296,7 +296,7 @@ static ssize_t recv_marked(int fd, struct msghdr *msg, size_t len, int flags, in
         .msg_iov = msg->msg_iov,
         .msg_iovlen = msg->msg_iovlen,
         .msg_control = &control,
-        .msg_controllen = sizeof(control),
+        .msg_controllen = CMSG_LEN(MARKS_MAX * sizeof(int)), /* and not one more */
     };
     ssize_t n = recv_one(fd, &m, flags | MSG_CMSG_CLOEXEC);
     int marks[MARKS_MAX], count = 0;
@@ -308,6 +308,7 @@ static ssize_t recv_marked(int fd, struct msghdr *msg, size_t len, int flags, in
     c = CMSG_FIRSTHDR(&m);
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
         count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        count = count < MARKS_MAX ? count : MARKS_MAX;
         memcpy(marks, CMSG_DATA(c), (size_t)count * sizeof(int));
     }
     if (m.msg_flags & MSG_CTRUNC)

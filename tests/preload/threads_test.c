@@ -2,7 +2,6 @@
 // AF_VSOCK under uvirt exec: many threads that connect, talk and close at random; nothing may be left.
 #include "under_exec.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -110,18 +109,6 @@ static int descriptors(void)
     return n;
 }
 
-static int names(const char *dir)
-{
-    DIR *d = opendir(dir);
-    struct dirent *e;
-    int n = 0;
-
-    while ((e = readdir(d)))
-        n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
-}
-
 int main(int argc, char **argv)
 {
     const char *dir = under_exec(argv);
@@ -149,6 +136,6 @@ int main(int argc, char **argv)
     close(fd);
     pthread_join(s, NULL);
     ok(descriptors() <= before + 1, "no descriptor is left but of the last");
-    is_u64(names(dir), 0, "and no name");
+    is_u64(names_in(dir), 0, "and no name");
     return tap_done();
 }

@@ -5,6 +5,7 @@
 #include "base/types.h"
 #include "tap.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -139,6 +140,19 @@ static inline void close2(const int fd[2])
 {
     close(fd[0]);
     close(fd[1]);
+}
+
+/* Names of sockets in (dir). */
+static inline int names_in(const char *dir)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    int n = 0;
+
+    while ((e = readdir(d)))
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
 }
 
 /* True if (rc) is -1 with errno (e). */

@@ -127,6 +127,60 @@ static void records(const char *dir)
     close(l);
 }
 
+/* What a device could send: (count) descriptors (mark) beside a record. */
+static void send_marks(int fd, const char *text, int mark, unsigned count)
+{
+    char control[CMSG_SPACE(8 * sizeof(int))] = {0};
+    struct iovec iov = {(char *)text, strlen(text)};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control};
+    struct cmsghdr *c = (struct cmsghdr *)control;
+
+    m.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+                          .cmsg_type = SCM_RIGHTS,
+                          .cmsg_len = CMSG_LEN(count * sizeof(int))};
+    for (unsigned i = 0; i < count; i++)
+        memcpy(CMSG_DATA(c) + i * sizeof(int), &mark, sizeof(int));
+    if (sendmsg(fd, &m, 0) < 0)
+        exit(1);
+}
+
+/* A guest's device that calls us and sends marks that mean nothing. */
+static void odd_marks(const char *dir)
+{
+    static const char name[] = "\0uvirt-vsock/9:1000/0123m";
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int l, c = socket(AF_UNIX, SOCK_SEQPACKET, 0), s = -1, p[2], next;
+    u32 port;
+    char b[8];
+
+    l = vm_listen(SOCK_SEQPACKET, &port);
+    memcpy(a.sun_path, name, sizeof(name) - 1);
+    if (bind(c, (struct sockaddr *)&a, offsetof(struct sockaddr_un, sun_path) + sizeof(name) - 1) ||
+        pipe(p))
+        exit(1);
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s/2_%u_seqpacket", dir, port);
+    ok(!connect(c, (struct sockaddr *)&a, sizeof(a)) && (s = accept(l, NULL, NULL)) >= 0 &&
+           vm_is(vm_name(s, true), 9, 1000) && vm_is(vm_name(s, false), VMADDR_CID_HOST, port),
+       "a guest calls");
+    next = dup(0);
+    close(next);
+    for (unsigned i = 4; i <= 8; i++)
+        send_marks(c, "many", p[0], i);
+    send_marks(c, "pipe", p[0], 2);
+    send_marks(c, "one", p[0], 1);
+    for (unsigned i = 4; i <= 8; i++)
+        ok(recv(s, b, 8, MSG_DONTWAIT) == -1 && errno != EAGAIN, "%u marks are an error", i);
+    ok(recv(s, b, 8, MSG_DONTWAIT) == -1 && errno != EAGAIN, "so is a record in a pipe");
+    ok(recv(s, b, 8, MSG_DONTWAIT) == 3, "the next record is good");
+    ok(dup(0) == next, "no descriptor is left");
+    close(next);
+    close2(p);
+    close(c);
+    close(s);
+    close(l);
+}
+
 static void not_waiting(const char *dir)
 {
     struct timeval tv = {.tv_usec = 30000};
@@ -287,6 +341,7 @@ int main(int argc, char **argv)
 
     blocking(dir);
     records(dir);
+    odd_marks(dir);
     not_waiting(dir);
     fresh_sockets();
     selecting();
