@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+// Gigabytes of mixed traffic with checksums over seats and vhost-user; a minute of connections that come and go.
+
+/*
+ * usage: vhost_long_test [GIGABYTES [SECONDS]]; 10 and 60 if not said. Streams and records run
+ * both ways at once, in sizes from one byte to above a packet's. A record carries its number
+ * and length; all bytes go into a sum at both ends.
+ */
+#include "pair.h"
+
+#include "vhost/frontend.h"
+#include "virtio/vsock_local.h"
+
+#include <dirent.h>
+
+#define TYPES                                                                                      \
+    (BIT(VIRTIO_VSOCK_F_STREAM) | BIT(VIRTIO_VSOCK_F_SEQPACKET) |                                  \
+     BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM) | BIT(VIRTIO_RING_F_EVENT_IDX))
+#define PAIRS   4
+#define SLOTS   1000
+#define LEN_MAX 150000
+
+struct lane {
+    sock *s;
+    bool records, good;
+    unsigned seed;
+    u64 most, bytes, sum;
+};
+
+/* A sum that costs less than the transfer. */
+static u64 add_up(u64 sum, const u8 *p, size_t n)
+{
+    u64 w;
+
+    for (; n >= 8; n -= 8, p += 8) {
+        memcpy(&w, p, 8);
+        sum = (sum ^ w) * 0x9e3779b97f4a7c15ull;
+    }
+    for (; n; n--)
+        sum = (sum ^ *p++) * 0x100000001b3ull;
+    return sum;
+}
+
+static void *send_lane(void *arg)
+{
+    struct lane *l = arg;
+    u64 *buf = malloc(LEN_MAX + 8), number = 0;
+
+    l->good = true;
+    while (l->bytes < l->most && l->good) {
+        size_t n = 1 + (size_t)rand_r(&l->seed) % (rand_r(&l->seed) % 3 ? LEN_MAX : 2000);
+
+        for (size_t i = 2; i < n / 8; i += 16)
+            buf[i] = (u64)rand_r(&l->seed) << 32 | i;
+        if (l->records && n < 16)
+            n = 16;
+        if (l->records) {
+            buf[0] = number++;
+            buf[1] = n;
+            l->sum = add_up(l->sum, (u8 *)buf, n);
+        } else {
+            /* Reads cut a stream elsewhere: the sum goes by bytes that are all alike. */
+            memset(buf, (int)(l->seed & 0xff), n);
+            l->sum += n * (l->seed & 0xff);
+        }
+        l->good = do_send(l->s, buf, n, 0) == (ssize_t)n;
+        l->bytes += n;
+    }
+    uvirt_vsock_shutdown(l->s, SHUT_WR);
+    free(buf);
+    return NULL;
+}
+
+static u64 add_bytes(const u8 *p, size_t n)
+{
+    u64 sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += p[i];
+    return sum;
+}
+
+static void *receive_lane(void *arg)
+{
+    struct lane *l = arg;
+    u64 *buf = malloc(LEN_MAX + 8), number = 0;
+    ssize_t n;
+
+    l->good = true;
+    while ((n = do_recv(l->s, buf, LEN_MAX, 0, NULL)) > 0) {
+        if (l->records) {
+            l->good &= n >= 16 && buf[0] == number++ && buf[1] == (u64)n;
+            l->sum = add_up(l->sum, (u8 *)buf, (size_t)n);
+        } else {
+            l->sum += add_bytes((u8 *)buf, (size_t)n);
+        }
+        l->bytes += (u64)n;
+    }
+    l->good &= !n;
+    free(buf);
+    return NULL;
+}
+
+static void test_traffic(struct uvirt_vsock *guest, struct uvirt_vsock *host, u64 bytes,
+                         const char *name)
+{
+    static struct lane lanes[PAIRS * 4];
+    pthread_t threads[PAIRS * 4];
+    sock *p[PAIRS][2];
+    u64 total = 0;
+    bool good = true;
+
+    for (unsigned i = 0; i < PAIRS; i++) {
+        int type = i & 1 ? SOCK_SEQPACKET : SOCK_STREAM;
+        bool out = i & 2;
+        sock *l = listener(out ? host : guest, type, PORT + i, 4);
+
+        p[i][0] = new_sock(out ? guest : host, type);
+        if (do_connect(p[i][0], out ? VMADDR_CID_HOST : GUEST_CID, PORT + i, false) ||
+            uvirt_vsock_accept(l, false, &p[i][1]))
+            exit(1);
+        uvirt_vsock_close(l);
+    }
+    /* Lane 4i sends on end 0 and 4i + 1 receives it on end 1; 4i + 2 and + 3 the other way. */
+    for (unsigned i = 0; i < PAIRS * 4; i++) {
+        unsigned end = i % 4 == 0 || i % 4 == 3 ? 0 : 1;
+
+        lanes[i] = (struct lane){
+            .s = p[i / 4][end], .records = i / 4 & 1, .seed = i + 1, .most = bytes / (PAIRS * 2)};
+        pthread_create(&threads[i], NULL, i & 1 ? receive_lane : send_lane, &lanes[i]);
+    }
+    for (unsigned i = 0; i < PAIRS * 4; i++)
+        pthread_join(threads[i], NULL);
+    for (unsigned i = 0; i < PAIRS * 4; i += 2) {
+        good &= lanes[i].good && lanes[i + 1].good && lanes[i].bytes == lanes[i + 1].bytes &&
+                lanes[i].sum == lanes[i + 1].sum;
+        total += lanes[i].bytes;
+    }
+    ok(good && total >= bytes, "%s: %.2f GB of streams and records both ways", name,
+       (double)total / 1e9);
+    for (unsigned i = 0; i < PAIRS; i++)
+        close_pair(p[i]);
+}
+
+static unsigned left(struct uvirt_vsock *v)
+{
+    return ((struct vsock_ctx *)v)->nr_socks;
+}
+
+static unsigned open_fds(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned n = 0;
+
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+/* One random thing with one of the connections. True if it was opened. */
+static bool churn(struct uvirt_vsock *guest, struct uvirt_vsock *host, sock *l[4], sock *p[2],
+                  unsigned *seed)
+{
+    static u8 buf[70000];
+    unsigned kind = (unsigned)rand_r(seed) % 4, what = (unsigned)rand_r(seed) % 16;
+    int type = kind & 1 ? SOCK_SEQPACKET : SOCK_STREAM;
+    sock **end = &p[rand_r(seed) & 1];
+
+    if (!p[0]) {
+        p[0] = new_sock(kind & 2 ? guest : host, type);
+        if (do_connect(p[0], kind & 2 ? VMADDR_CID_HOST : GUEST_CID, PORT + kind, false) ||
+            uvirt_vsock_accept(l[kind], false, &p[1]))
+            exit(1);
+        return true;
+    }
+    if (what == 0) {
+        close_pair(p);
+        p[0] = p[1] = NULL;
+    } else if (what == 1) {
+        uvirt_vsock_shutdown(*end, rand_r(seed) % 3);
+    } else if (what < 9) {
+        do_send(*end, buf, 1 + (size_t)rand_r(seed) % sizeof(buf), MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+        do_recv(*end, buf, sizeof(buf), MSG_DONTWAIT, NULL);
+    }
+    return false;
+}
+
+static void test_churn(struct uvirt_vsock *guest, struct uvirt_vsock *host, int seconds)
+{
+    static sock *p[SLOTS][2];
+    time_t until = time(NULL) + seconds;
+    unsigned seed = 5, fds = open_fds();
+    sock *l[4];
+    u64 opened = 0, ops = 0;
+
+    for (u32 i = 0; i < 4; i++)
+        l[i] = listener(i & 2 ? host : guest, i & 1 ? SOCK_SEQPACKET : SOCK_STREAM, PORT + i, 8);
+    while (time(NULL) < until) {
+        for (int i = 0; i < 1000; i++, ops++)
+            opened += churn(guest, host, l, p[rand_r(&seed) % SLOTS], &seed);
+    }
+    for (unsigned i = 0; i < SLOTS; i++) {
+        if (p[i][0])
+            close_pair(p[i]);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        uvirt_vsock_close(l[i]);
+    ok(opened > SLOTS, "%llu connections opened in %llu random operations",
+       (unsigned long long)opened, (unsigned long long)ops);
+    is_u64(left(guest), 0, "no socket is left in the guest");
+    is_u64(left(host), 0, "nor on the host");
+    is_u64(open_fds(), fds, "nor a descriptor");
+}
+
+static void test_seats(u64 bytes, int seconds)
+{
+    struct vsock_driver_options o = {.features = TYPES | BIT(VIRTIO_F_RING_PACKED),
+                                     .rx_size = 44 + 65536};
+    struct uvirt_vsock *host = context(VMADDR_CID_HOST, false, false);
+    struct uvirt_vsock *guest = context(GUEST_CID, false, false);
+    struct virtio_vsock_local *local;
+
+    if (virtio_vsock_local_create(host, guest, &o, &local))
+        exit(99);
+    test_traffic(guest, host, bytes, "seats in one process");
+    test_churn(guest, host, seconds);
+    virtio_vsock_local_free(local);
+    uvirt_vsock_free(guest);
+    uvirt_vsock_free(host);
+}
+
+static void test_vhost(u64 bytes)
+{
+    char path[] = "/tmp/uvirt-vhost-XXXXXX/device";
+    struct vsock_driver_options o = {.features = TYPES, .rx_size = 44 + 65536, .tx_descs = 2};
+    struct uvirt_vsock *guest = context(77, false, false);
+    struct vhost_frontend *f;
+    struct device d = {0};
+
+    *strrchr(path, '/') = 0;
+    if (!mkdtemp(path))
+        exit(99);
+    path[strlen(path)] = '/';
+    device_open(&d, path);
+    if (vhost_frontend_create(guest, path, &o, &f))
+        exit(1);
+    test_traffic(guest, d.host, bytes, "vhost-user");
+    vhost_frontend_free(f);
+    uvirt_vsock_free(guest);
+    device_close(&d);
+    uvirt_vsock_free(d.host);
+    *strrchr(path, '/') = 0;
+    rmdir(path);
+}
+
+int main(int argc, char **argv)
+{
+    double gigabytes = argc > 1 ? strtod(argv[1], NULL) : 10;
+    int seconds = argc > 2 ? atoi(argv[2]) : 60;
+
+    test_seats((u64)(gigabytes * 1e9 / 2), seconds);
+    test_vhost((u64)(gigabytes * 1e9 / 2));
+    return tap_done();
+}
