@@ -107,6 +107,37 @@ static void blocking(const char *dir)
     close(c);
 }
 
+/* A port of the program's own choice is still its own after a guest has refused. */
+static void bound(const char *dir)
+{
+    int l = guest(dir, SOCK_STREAM), c = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int other = socket(AF_VSOCK, SOCK_STREAM, 0), s = -1;
+    struct timeval tv = {.tv_sec = 3}, got;
+    socklen_t len = sizeof(got);
+
+    setsockopt(c, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+    ok(!vm_bind(c, VMADDR_CID_ANY, 5600) && fails(vm_connect(c, 77, 16), EINPROGRESS),
+       "bind(), connect()");
+    close(picked_up(l, 16));
+    ok(poll1(c, POLLOUT, -1) & POLLERR && so_error(c) == ECONNRESET, "refused");
+    ok(vm_is(vm_name(c, false), VMADDR_CID_ANY, 5600) &&
+           fails(vm_bind(other, VMADDR_CID_ANY, 5600), EADDRINUSE),
+       "the port is kept");
+    ok(!getsockopt(c, SOL_SOCKET, SO_RCVTIMEO, &got, &len) && got.tv_sec == 3 &&
+           fcntl(c, F_GETFL) & O_NONBLOCK,
+       "so are options and flags");
+    ok(fails(vm_connect(c, 77, 17), EINPROGRESS) && (s = picked_up(l, 17)) >= 0 &&
+           write(s, "OK 1\n", 5) == 5 && poll1(c, POLLOUT, -1) == POLLOUT,
+       "the next try gets through");
+    ok(vm_is(vm_name(c, true), 77, 17) && vm_is(vm_name(c, false), VMADDR_CID_ANY, 5600),
+       "with both names");
+    close(c);
+    ok(!vm_bind(other, VMADDR_CID_ANY, 5600), "close() frees the port");
+    close(other);
+    close(s);
+    close(l);
+}
+
 static void records(const char *dir)
 {
     int l = guest(dir, SOCK_SEQPACKET), c, s, status;
@@ -234,6 +265,34 @@ static void fresh_sockets(void)
     close(fd);
 }
 
+/* More than fit into the library's stack. */
+static void many_polled(void)
+{
+    enum { N = 100 };
+    struct pollfd p[N];
+    int fd[2], high = 0;
+    struct timeval tv = {.tv_usec = 20000};
+    fd_set r;
+
+    vm_pair(SOCK_STREAM, fd);
+    FD_ZERO(&r);
+    for (int i = 0; i < N; i++) {
+        p[i] = (struct pollfd){.fd = i ? fcntl(fd[1], F_DUPFD, 300) : fd[1], .events = POLLIN};
+        FD_SET(p[i].fd, &r);
+        high = p[i].fd > high ? p[i].fd : high;
+    }
+    ok(poll(p, N, 20) == 0 && select(high + 1, &r, NULL, NULL, &tv) == 0,
+       "a hundred descriptors have nothing");
+    for (int i = 0; i < N; i++)
+        FD_SET(p[i].fd, &r);
+    ok(write(fd[0], "x", 1) == 1 && poll(p, N, -1) == N && p[N - 1].revents == POLLIN,
+       "poll(): all have a byte");
+    ok(select(high + 1, &r, NULL, NULL, NULL) == N && FD_ISSET(high, &r), "select() too");
+    for (int i = 1; i < N; i++)
+        close(p[i].fd);
+    close2(fd);
+}
+
 static void selecting(void)
 {
     struct timeval tv = {.tv_usec = 20000}, tv0 = {0};
@@ -340,10 +399,12 @@ int main(int argc, char **argv)
     const char *dir = under_exec(argv);
 
     blocking(dir);
+    bound(dir);
     records(dir);
     odd_marks(dir);
     not_waiting(dir);
     fresh_sockets();
+    many_polled();
     selecting();
     epolls(dir);
     return tap_done();
