@@ -73,7 +73,7 @@ static int bus_mmio_write(struct cpu *c, gpa_t gpa, const void *buf, unsigned si
 static int bus_msr_read(struct cpu *c, u32 index, u64 *val)
 {
     struct kvm_vcpu *v = vcpu_of(c);
-    int rc = vclock_msr_read(&v->clock, index, val);
+    int rc = kvm_pv_msr_allowed(v, index) ? vclock_msr_read(&v->clock, index, val) : -EINVAL;
 
     if (rc == -ENOENT && v->lapic)
         rc = lapic_msr_read(v->lapic, index, val, false);
@@ -87,7 +87,7 @@ static int bus_msr_read(struct cpu *c, u32 index, u64 *val)
 static int bus_msr_write(struct cpu *c, u32 index, u64 val)
 {
     struct kvm_vcpu *v = vcpu_of(c);
-    int rc = vclock_msr_write(&v->clock, index, val);
+    int rc = kvm_pv_msr_allowed(v, index) ? vclock_msr_write(&v->clock, index, val) : -EINVAL;
 
     if (rc == -ENOENT && v->lapic)
         rc = lapic_msr_write(v->lapic, index, val, false);
@@ -141,6 +141,10 @@ static int bus_hypercall(struct cpu *c)
 {
     struct kvm_vcpu *v = vcpu_of(c);
 
+    if (!kvm_pv_hypercall_allowed(v, c->mode == MODE_64 ? c->r[REG_RAX] : (u32)c->r[REG_RAX])) {
+        c->r[REG_RAX] = (u64)-KVM_ENOSYS & (c->mode == MODE_64 ? ~0ull : UINT32_MAX);
+        return OP_NEXT;
+    }
     return pv_hypercall(c, v->lapic, &v->clock);
 }
 

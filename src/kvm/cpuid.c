@@ -170,6 +170,10 @@ static int table_set(struct kvm_vcpu *v, struct cpu_cpuid_entry *e, unsigned n)
 {
     u64 tiles = xcr0_of(e, n) & XCR0_XTILEDATA & cpu_xcr0_supported();
 
+    for (unsigned i = 0; v->vm->hlt_in_guest && i < n; i++) {
+        if (e[i].leaf == LEAF_KVM_FEATURES)
+            e[i].eax &= ~(u32)BIT(KVM_FEATURE_PV_UNHALT);
+    }
     if (v->has_run)
         return same_table(v->cpu, e, n) ? 0 : -EINVAL;
     if (tiles & ~kvm_xcomp_guest_perm())

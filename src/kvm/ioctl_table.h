@@ -98,7 +98,7 @@ KVM_ROW_VCPU(KVM_X86_SETUP_MCE, IN, __u64, kvm_vcpu_setup_mce, KVM_CAP_MCE,
 KVM_ROW_VCPU(KVM_X86_SET_MCE, IN, struct kvm_x86_mce, kvm_vcpu_set_mce, KVM_CAP_MCE,
     "Record a machine check in a bank and raise #MC if it is uncorrected.")
 KVM_ROW_VCPU(KVM_ENABLE_CAP, IN, struct kvm_enable_cap, kvm_vcpu_enable_cap, KVM_CAP_ENABLE_CAP,
-    "No vCPU capability has to be turned on: EINVAL.")
+    "KVM_CAP_ENFORCE_PV_FEATURE_CPUID: KVM's MSRs and hypercalls only as far as CPUID names them. EINVAL for any other.")
 KVM_ROW_VCPU(KVM_GET_DEVICE_ATTR, IN, struct kvm_device_attr, kvm_vcpu_get_device_attr, KVM_CAP_VCPU_ATTRIBUTES,
     "KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET: guest TSC minus host TSC. Anything else: ENXIO.")
 KVM_ROW_VCPU(KVM_SET_DEVICE_ATTR, IN, struct kvm_device_attr, kvm_vcpu_set_device_attr, KVM_CAP_VCPU_ATTRIBUTES,

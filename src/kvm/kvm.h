@@ -81,6 +81,7 @@ int kvm_copy_out(unsigned long dst, const void *src, size_t n);
 #define KVM_VCPUS_MAX CPU_WORLD_MAX
 #define KVM_VCPU_IDS_MAX (KVM_VCPUS_MAX * 4)
 #define KVM_SLOTS_MAX 32764
+#define KVM_EXITS_AVOIDABLE (KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE) /* with an irqchip none happens anyway */
 #define KVM_PIO_OFFSET PAGE_SIZE
 #define KVM_RING_OFFSET (2 * PAGE_SIZE)
 #define KVM_MMAP_SIZE (3 * PAGE_SIZE)
@@ -110,6 +111,7 @@ struct kvm_vm {
     u64 mmu_pages;
     u64 disabled_quirks;
     bool exception_payload, triple_fault_event;
+    bool hlt_in_guest; /* KVM_X86_DISABLE_EXITS_HLT: nothing to gain from KVM_HC_KICK_CPU */
     u64 manual_dirty_log; /* KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET */
     _Atomic u32 msr_exit_reasons;      /* KVM_MSR_EXIT_REASON_*: MSR accesses that user space wants to hear of */
     _Atomic bool platform_info_hidden; /* guests get #GP for MSR_PLATFORM_INFO */
@@ -149,6 +151,7 @@ struct kvm_vcpu {
     bool sipi_latched; /* KVM_SET_MP_STATE(SIPI_RECEIVED) */
     bool has_run;
     bool tpr_reporting;
+    bool pv_enforced;    /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
     bool triple_fault;   /* to be reported as KVM_EXIT_SHUTDOWN */
     bool sigmask_active;
     u64 sigmask;         /* KVM_SET_SIGNAL_MASK: blocked during KVM_RUN */
@@ -224,6 +227,12 @@ bool kvm_msr_stopped(struct kvm_vcpu *v);
 
 /* KVM_RUN again: take user space's answer. True when the instruction is to be stepped now. */
 bool kvm_msr_complete(struct kvm_vcpu *v);
+
+/* --- paravirtual features (pv_feature.c) --- */
+
+/* May the guest use this MSR of KVM's, make this hypercall? Those that are no feature's it may. */
+bool kvm_pv_msr_allowed(const struct kvm_vcpu *v, u32 index);
+bool kvm_pv_hypercall_allowed(const struct kvm_vcpu *v, u64 nr);
 
 /* --- capabilities (cap.c) --- */
 

@@ -215,7 +215,15 @@ int kvm_vcpu_kvmclock_ctrl(struct kvm_vcpu *v, void *arg, unsigned long raw)
     return vclock_guest_stopped(&v->clock);
 }
 
-int kvm_vcpu_enable_cap(struct kvm_vcpu *v, void *arg, unsigned long raw) { return -EINVAL; }
+int kvm_vcpu_enable_cap(struct kvm_vcpu *v, void *arg, unsigned long raw)
+{
+    const struct kvm_enable_cap *c = arg;
+
+    if (c->flags || c->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+        return -EINVAL;
+    v->pv_enforced = c->args[0];
+    return 0;
+}
 
 int kvm_vcpu_get_stats_fd(struct kvm_vcpu *v, void *arg, unsigned long raw) { return kvm_stats_vcpu_fd(v); }
 

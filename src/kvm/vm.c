@@ -232,6 +232,11 @@ static int enable_locked(struct kvm_vm *vm, const struct kvm_enable_cap *c)
         return 0;
     case KVM_CAP_X86_USER_SPACE_MSR:
         return kvm_msr_exit_reasons(vm, arg);
+    case KVM_CAP_X86_DISABLE_EXITS:
+        if (arg & ~(u64)KVM_EXITS_AVOIDABLE)
+            return -EINVAL;
+        vm->hlt_in_guest |= arg & KVM_X86_DISABLE_EXITS_HLT;
+        return 0;
     case KVM_CAP_MAX_VCPU_ID:
         return limit_vcpu_ids(vm, arg);
     case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
