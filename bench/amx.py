@@ -90,8 +90,8 @@ def table(rounds):
         rows.append((f"kernels {key[0]}", key[1], ns, ops / ns, share, target, kernels[0][key][1]))
     for kind, operation in (("int8", "TDPBUSD"), ("bf16", "TDPBF16PS")):
         ns = median(g[kind] for g in guest)
-        peak = next(k[key][1] for k in kernels for key in k if key[1] == operation)
-        share = median(OPS[kind] / g[kind] / p[peak] for p, _, g in rounds) * 100
+        peak = next((k[key][1] for k in kernels for key in k if key[1] == operation), "")
+        share = median(OPS[kind] / g[kind] / p[peak] for p, _, g in rounds) * 100 if peak else None
         rows.append((f"guest, {kind} GEMM", operation, ns, OPS[kind] / ns, share, None, peak))
     return rows
 
