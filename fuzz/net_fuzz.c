@@ -23,11 +23,11 @@
 #define OPS_MAX  200
 
 enum op {
-    OP_START,   /* features */
-    OP_POKE,    /* address, bytes */
-    OP_DESC,    /* queue, index, descriptor in short form */
-    OP_OFFER,   /* queue, head; kick */
-    OP_HEADER,  /* where, a net header */
+    OP_START,  /* features */
+    OP_POKE,   /* address, bytes */
+    OP_DESC,   /* queue, index, descriptor in short form */
+    OP_OFFER,  /* queue, head; kick */
+    OP_HEADER, /* where, a net header */
     OP_PUMP,
     OP_RECEIVE, /* length */
     OP_ROUND,   /* a frame out and in again, on a fresh start: lengths of it and of its buffers */
@@ -92,7 +92,8 @@ static void round_trip(struct fuzz_input *in)
         got += used;
     }
     if ((u64)each * DRIVER_QUEUE_SIZE >= HDR + len
-            ? got != HDR + len || copy[10] + (copy[11] << 8) != (int)n || memcmp(copy + HDR, at + HDR, len)
+            ? got != HDR + len || copy[10] + (copy[11] << 8) != (int)n ||
+                  memcmp(copy + HDR, at + HDR, len)
             : got)
         abort();
 }

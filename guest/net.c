@@ -118,9 +118,8 @@ static int set_ipv6(const char *name)
 {
     int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), index = (int)if_nametoindex(name), rc;
     struct in6_ifreq ifr = {.ifr6_prefixlen = PREFIX6, .ifr6_ifindex = index};
-    struct in6_rtmsg route = {.rtmsg_flags = RTF_UP | RTF_GATEWAY,
-                              .rtmsg_metric = 1,
-                              .rtmsg_ifindex = index};
+    struct in6_rtmsg route = {
+        .rtmsg_flags = RTF_UP | RTF_GATEWAY, .rtmsg_metric = 1, .rtmsg_ifindex = index};
 
     if (fd < 0)
         return errno == EAFNOSUPPORT ? 0 : -1;

@@ -4,7 +4,7 @@
 
 #include "vmm/usernet.h"
 
-#define RUN_NET_FORM "user[,hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT]...[,restrict=on|off]"
+#define RUN_NET_FORM     "user[,hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT]...[,restrict=on|off]"
 #define RUN_FORWARDS_MAX 32
 
 struct run_net {

@@ -42,9 +42,9 @@ struct net {
     struct virtio_net_options o;
     struct frame *waiting, **waiting_end;
     size_t waiting_bytes;
-    struct virtq_chain chain;               /* a frame from the guest */
+    struct virtq_chain chain;                /* a frame from the guest */
     struct virtq_chain buffers[BUFFERS_MAX]; /* for one frame to the guest */
-    u8 out[VIRTIO_NET_FRAME_MAX]; /* the frame from the guest that is being looked at */
+    u8 out[VIRTIO_NET_FRAME_MAX];            /* the frame from the guest that is being looked at */
 };
 
 static struct net *of(struct virtio_device *d)

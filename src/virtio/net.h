@@ -4,7 +4,8 @@
 
 #include "virtio/device.h"
 
-#define VIRTIO_NET_FRAME_MAX 65550 /* bytes: an Ethernet header and the largest IP packet, rounded up */
+#define VIRTIO_NET_FRAME_MAX                                                                       \
+    65550 /* bytes: an Ethernet header and the largest IP packet, rounded up */
 
 struct virtio_net_options {
     u8 mac[6];

@@ -182,8 +182,7 @@ static void split_disable_notify(struct virtq *q)
 static int split_stage(struct virtq *q, const struct virtq_chain *c)
 {
     struct vring_used_elem e = {.id = c->head, .len = c->written};
-    gpa_t at =
-        q->used + USED_RING + sizeof(e) * ((u16)(q->used_idx + q->staged) & (q->size - 1));
+    gpa_t at = q->used + USED_RING + sizeof(e) * ((u16)(q->used_idx + q->staged) & (q->size - 1));
 
     return mem_write(q->mem, at, &e, sizeof(e)) ? -EPROTO : 0;
 }

@@ -14,7 +14,7 @@ sum=$(sha256sum <"$work/data")
 beside() {
     local in=$1 out=$2
     shift 2
-    timeout 60 "$user" "$@" <"$in" >"$out" 2>"$work/beside" &
+    timeout 110 "$user" "$@" <"$in" >"$out" 2>"$work/beside" &
     others+=($!)
 }
 
@@ -32,7 +32,7 @@ forwarded() {
         ! grep -qs "up $port" "$work/err" || break
         sleep 0.1
     done
-    timeout 60 "$user" "$@" <"$in" >"$out" 2>/dev/null
+    timeout 110 "$user" "$@" <"$in" >"$out" 2>/dev/null
 }
 
 # What the guest does; the host comes in when it says "up".

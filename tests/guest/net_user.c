@@ -22,7 +22,9 @@ static void fail(const char *what)
 
 static int open_end(const char *how, const char *addr, const char *port)
 {
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *a;
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+                             .ai_socktype = SOCK_STREAM},
+                    *a;
     int fd, l, one = 1;
 
     if (getaddrinfo(addr, port, &hints, &a))

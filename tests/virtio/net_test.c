@@ -313,7 +313,8 @@ static void test_echo(void)
     ok(driver_used(&v, RX, &id, &used) && same(driver_at(&v, IN + HDR), FRAME), "is heard");
 }
 
-static void malformed(const char *what, unsigned q, struct virtq_seg *segs, unsigned out, unsigned in)
+static void malformed(const char *what, unsigned q, struct virtq_seg *segs, unsigned out,
+                      unsigned in)
 {
     static const u8 frame[60];
 
@@ -339,8 +340,8 @@ static void test_malformed(void)
     malformed("a buffer that is no memory", TX, segs, 1, 0);
     echo = true;
     driver_add(&v, RX, &head, 0, 1);
-    malformed("a bad buffer for the answer of a good frame", TX, &(struct virtq_seg){OUT, HDR + 60}, 1,
-              0);
+    malformed("a bad buffer for the answer of a good frame", TX, &(struct virtq_seg){OUT, HDR + 60},
+              1, 0);
     echo = false;
     test_send();
 }

@@ -355,8 +355,8 @@ static void test_bad_driver(void)
 }
 
 /* (n) buffers of one driver's offer: put back and taken again, then given back as one. */
-static void group(struct virtq_driver *d, struct virtq *q, unsigned n, bool *ok_return, bool *ok_stage,
-                  bool *ok_publish)
+static void group(struct virtq_driver *d, struct virtq *q, unsigned n, bool *ok_return,
+                  bool *ok_stage, bool *ok_publish)
 {
     unsigned back = rnd(n + 1);
     void *token;
@@ -372,7 +372,8 @@ static void group(struct virtq_driver *d, struct virtq *q, unsigned n, bool *ok_
     for (unsigned i = 0; i < back; i++)
         virtq_return(q, &open_chains[n - 1 - i]);
     for (unsigned i = n - back; i < n; i++)
-        *ok_return &= virtq_pop(q, &open_chains[i]) == 1 && open_chains[i].segs[0].gpa == slot_gpa(i);
+        *ok_return &=
+            virtq_pop(q, &open_chains[i]) == 1 && open_chains[i].segs[0].gpa == slot_gpa(i);
     *ok_return &= !virtq_pop(q, &open_chains[n]);
     for (unsigned i = 0; i < n; i++) {
         *ok_stage &= !virtq_in(&open_chains[i], &i, 1 + i) && !virtq_stage(q, &open_chains[i]);

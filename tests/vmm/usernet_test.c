@@ -115,7 +115,8 @@ static void test_arp(void)
     send_frame(&f, sizeof(f));
     ok(receive(ETHERTYPE_ARP, in) >= sizeof(f), "the router answers ARP");
     memcpy(&f, in, sizeof(f));
-    ok(ntohs(f.arp.arp_op) == ARPOP_REPLY && !memcmp(f.arp.arp_spa, "\x0a\0\2\2", 4), "for 10.0.2.2");
+    ok(ntohs(f.arp.arp_op) == ARPOP_REPLY && !memcmp(f.arp.arp_spa, "\x0a\0\2\2", 4),
+       "for 10.0.2.2");
     memcpy(router, f.arp.arp_sha, 6);
 }
 
