@@ -57,10 +57,11 @@ static bool is_shift(u16 mnemonic)
 /* A shift by zero leaves flags alone. */
 static bool shift_may_be_zero(const struct decoded *d)
 {
-    const struct opnd *count = &d->op[d->nopnd - 1];
     unsigned mask = d->opsize == 8 ? 63 : 31;
 
-    return is_shift(d->mnemonic) && (count->kind != OPND_IMM || !((u64)count->imm & mask));
+    if (!is_shift(d->mnemonic) || !d->nopnd)
+        return false;
+    return d->op[d->nopnd - 1].kind != OPND_IMM || !((u64)d->op[d->nopnd - 1].imm & mask);
 }
 
 static struct xlat_flags effects(const struct xlat *x, unsigned i)
