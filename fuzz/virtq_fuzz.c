@@ -12,7 +12,9 @@
 #include "virtio/blk.h"
 #include "virtio/console.h"
 #include "virtio/rng.h"
+#include "virtio/vsock.h"
 
+#include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,11 +33,11 @@ enum op {
     OP_DESC,       /* queue, index, descriptor in short form */
     OP_OFFER_KICK, /* queue, head */
     OP_START,      /* features, queues */
-    OP_HOST,       /* console: write, resume, open, close, resize */
+    OP_HOST,       /* console: write, resume, open, close, resize; vsock: a packed descriptor */
     OP_COUNT,
 };
 
-static struct driver drivers[3];
+static struct driver drivers[4];
 static struct virtio_device *console;
 static size_t console_take;
 static volatile u8 output_sum; /* what is read must be readable */
@@ -56,15 +58,20 @@ static void set_up(void)
     static const struct virtio_console_port_config ports[] = {
         {NULL, true, &ops, NULL}, {"in", false, &ops, NULL}, {"out", false, &ops, NULL}};
     int fd = memfd_create("disk", MFD_CLOEXEC);
-    struct virtio_device *rng, *blk;
+    struct uvirt_vsock_config host = {.size = sizeof(host), .cid = VMADDR_CID_HOST};
+    struct virtio_vsock_options guest = {.guest_cid = 3};
+    struct virtio_device *rng, *blk, *vsock;
+    struct uvirt_vsock *context;
 
     if (fd < 0 || ftruncate(fd, DISK_SIZE) || virtio_rng_create(&rng) ||
         virtio_blk_create(&(struct virtio_blk_backend){.fd = fd, .serial = "fuzz"}, &blk) ||
-        virtio_console_create(ports, ARRAY_SIZE(ports), &console))
+        virtio_console_create(ports, ARRAY_SIZE(ports), &console) ||
+        uvirt_vsock_create(&host, &context) || virtio_vsock_create(context, &guest, &vsock))
         abort();
     driver_open(&drivers[0], rng);
     driver_open(&drivers[1], blk);
     driver_open(&drivers[2], console);
+    driver_open(&drivers[3], vsock);
 }
 
 static void host_op(struct fuzz_input *in)
@@ -107,6 +114,20 @@ static void desc_op(struct driver *v, struct fuzz_input *in)
     driver_desc(v, v->q[q].desc, i, addr, len, shape & 7, fuzz_u8(in) % (DRIVER_QUEUE_SIZE + 1));
 }
 
+/* Write a descriptor of a packed ring, which needs its flags last, and kick. */
+static void packed_op(struct driver *v, struct fuzz_input *in)
+{
+    unsigned q = fuzz_u8(in) % 3, i = fuzz_u8(in) % DRIVER_QUEUE_SIZE;
+    u8 shape = fuzz_u8(in);
+    struct vring_packed_desc d = {.addr = DRIVER_RAM + fuzz_u16(in), .len = fuzz_u16(in)};
+
+    d.id = fuzz_u8(in);
+    d.flags = (shape & 7) | (shape & 8 ? BIT(VRING_PACKED_DESC_F_USED) : 0) |
+              (shape & 16 ? BIT(VRING_PACKED_DESC_F_AVAIL) : 0);
+    memcpy((u8 *)driver_at(v, v->q[q].desc) + i * sizeof(d), &d, sizeof(d));
+    driver_kick(v, q);
+}
+
 static void step(struct driver *v, struct fuzz_input *in)
 {
     u8 buf[16];
@@ -141,12 +162,20 @@ static void step(struct driver *v, struct fuzz_input *in)
         break;
     case OP_START:
         at = fuzz_u8(in);
-        driver_start(v, V1 | (u64)(at & 0x3f) | (u64)(at >> 6) << 28,
-                     fuzz_u8(in) % (DRIVER_QUEUES + 1));
+        if (v == &drivers[3])
+            driver_start(v,
+                         V1 | (u64)(at & 7) | (u64)(at >> 6) << 28 |
+                             (u64)(at >> 3 & 3) << VIRTIO_F_RING_PACKED,
+                         3);
+        else
+            driver_start(v, V1 | (u64)(at & 0x3f) | (u64)(at >> 6) << 28,
+                         fuzz_u8(in) % (DRIVER_QUEUES + 1));
         break;
     default:
         if (v == &drivers[2])
             host_op(in);
+        else if (v == &drivers[3])
+            packed_op(v, in);
         break;
     }
 }
