@@ -1,0 +1,18 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Boots of both kernels, and AMX and self-modifying programs, with every translated block run by both engines.
+set -u
+. "$(dirname "$0")/lib.bash"
+
+limit=1500
+export UVIRT_ENGINE=lockstep
+for series in 6.12 6.1; do
+    image=$(kernel "$series")
+    run run --kernel "$image" -- /bin/busybox sh -c 'echo hello; i=0; while [ $i -lt 200 ]; do i=$((i + 1)); done; echo $i' \
+        </dev/null
+    point "$series: the engines agree from the kernel's first instruction to a shell's last" ended 0 $'hello\n200'
+done
+${CC:-cc} -std=gnu17 -D_GNU_SOURCE -O2 -static -pthread -I"$top/tests" -o "$work/user" "$top/tests/guest/smc_user.c" &&
+    run run -- "$work/user" </dev/null
+point "self-modifying code" ended 0
+plan
