@@ -79,6 +79,37 @@ static const struct {
     {"amx_avx512", "TCVTROWPS2BF16L 1.5", tcvtrow, 0x3fc00001, 0, 0x00003fc0},
 };
 
+/* In code that runs often enough to be translated: rows come among vector instructions that use them. */
+static void hot(void)
+{
+    uint64_t sum[8] __attribute__((aligned(64))) = {0}, tile[128] __attribute__((aligned(64))),
+                    bad = 0;
+    long rounds = 100000;
+
+    for (int i = 0; i < 128; i++)
+        tile[i] = (uint64_t)i * 0x123456789abcdefu;
+    tile_configure();
+    TILE_LOAD(1, tile);
+    __asm__ volatile("vpxorq %%zmm17, %%zmm17, %%zmm17\n"
+                     "1:\tmov %k0, %%ecx\n\t"
+                     ".byte 0x62,0xe2,0x75,0x48,0x4a,0xc1\n\t" /* tilemovrow zmm16, tmm1, ecx */
+                     "vpaddq %%zmm16, %%zmm17, %%zmm17\n\t"
+                     "dec %0\n\tjnz 1b\n\t"
+                     "vmovdqa64 %%zmm17, %1"
+                     : "+r"(rounds), "=m"(sum)
+                     :
+                     : "rcx", "memory", "cc");
+    TILE_RELEASE();
+    for (int column = 0; column < 8; column++) {
+        uint64_t want = 0;
+
+        for (long i = 100000; i; i--)
+            want += tile[i % 16 * 8 + column];
+        bad += sum[column] != want;
+    }
+    ok(!bad, "TILEMOVROW in a loop of 100000 rounds");
+}
+
 static sigjmp_buf back;
 
 static void on_sigill(int sig)
@@ -132,5 +163,7 @@ int main(int argc, char **argv)
         else
             ok(!ran, "%s is illegal without %s", cases[i].name, cases[i].feature);
     }
+    if (wanted("amx_avx512", argc, argv))
+        hot();
     return tap_done();
 }
