@@ -290,39 +290,56 @@ static void scalar_against_second(enum amx_dp op, unsigned cases)
        (unsigned)numbers, (unsigned)elements);
 }
 
-static void kernel_against_scalar(const struct amx_kernels *kernels, enum amx_dp op, unsigned cases)
+static const struct amx_kernels *const all[] = {&amx_kernels_avx2, &amx_kernels_avxvnni,
+                                                &amx_kernels_avx512, &amx_kernels_vnni,
+                                                &amx_kernels_amx};
+
+/* Do kernels (i) of (all) have an (op) of their own, and can this host run it? */
+static bool to_compare(unsigned i, enum amx_dp op)
+{
+    return amx_kernels_usable(all[i]) && all[i]->dp[op] &&
+           !(i && all[i]->dp[op] == all[i - 1]->dp[op]);
+}
+
+/* One tile by the scalar kernel and by those of (compare): (bad) is counted up for each that differs. */
+static void one_tile(enum amx_dp op, unsigned m, unsigned n, unsigned k, const bool *compare,
+                     unsigned *bad)
 {
     const struct instruction *in = &instructions[op];
-    unsigned bad = 0;
-    struct tiles x, y;
+    struct tiles start, want, got;
 
+    fill(&start, in);
+    want = start;
+    amx_kernels_scalar.dp[op](want.c, want.a, want.b, m, n, k);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        if (!compare[i])
+            continue;
+        got = start;
+        all[i]->dp[op](got.c, got.a, got.b, m, n, k);
+        if ((!tile_same(want.c, got.c, in->method) || memcmp(start.a, got.a, 2048)) && bad[i]++ < 3)
+            printf("# %s: m %u n %u k %u\n", all[i]->name, m, n, k);
+    }
+}
+
+static void kernels_against_scalar(enum amx_dp op, unsigned cases)
+{
+    unsigned bad[ARRAY_SIZE(all)] = {0};
+    bool compare[ARRAY_SIZE(all)];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        compare[i] = to_compare(i, op);
     for (unsigned i = 0; i < cases; i++) {
         /* every shape's edges, then random ones */
         unsigned m = i < 16 ? i + 1 : 1 + rnd() % 16, n = i < 32 ? i % 16 + 1 : 1 + rnd() % 16;
-        unsigned k = i % 8 == 0 ? 16 : 1 + rnd() % 16;
 
-        fill(&x, in);
-        y = x;
-        amx_kernels_scalar.dp[op](x.c, x.a, x.b, m, n, k);
-        kernels->dp[op](y.c, y.a, y.b, m, n, k);
-        if ((!tile_same(x.c, y.c, in->method) || memcmp(x.a, y.a, 2048)) && bad++ < 3)
-            printf("# case %u: m %u n %u k %u\n", i, m, n, k);
+        one_tile(op, m, n, i % 8 == 0 ? 16 : 1 + rnd() % 16, compare, bad);
     }
-    is_u64(bad, 0, "%s %s: %u random tiles equal the scalar kernel", in->name, kernels->name,
-           cases);
-}
-
-static void all_kernels(enum amx_dp op, unsigned cases)
-{
-    static const struct amx_kernels *const all[] = {&amx_kernels_avx2, &amx_kernels_avxvnni,
-                                                    &amx_kernels_avx512, &amx_kernels_vnni,
-                                                    &amx_kernels_amx};
-
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
         if (!amx_kernels_usable(all[i]))
             skip("this host cannot run them", "%s %s", instructions[op].name, all[i]->name);
-        else if (all[i]->dp[op] && !(i && all[i]->dp[op] == all[i - 1]->dp[op]))
-            kernel_against_scalar(all[i], op, cases);
+        else if (compare[i])
+            is_u64(bad[i], 0, "%s %s: %u random tiles equal the scalar kernel",
+                   instructions[op].name, all[i]->name, cases);
     }
 }
 
@@ -369,16 +386,13 @@ static void tf32_denormal(const struct amx_kernels *kernels)
 
 static void directed(void)
 {
-    static const struct amx_kernels *const all[] = {&amx_kernels_scalar, &amx_kernels_avx2,
-                                                    &amx_kernels_vnni};
-
+    double_rounding(&amx_kernels_scalar);
+    tf32_denormal(&amx_kernels_scalar);
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
-        if (!amx_kernels_usable(all[i])) {
-            skip("this host cannot run them", "%s: single cases", all[i]->name);
-            continue;
-        }
-        double_rounding(all[i]);
-        tf32_denormal(all[i]);
+        if (to_compare(i, AMX_DPBF8PS))
+            double_rounding(all[i]);
+        if (to_compare(i, AMX_MMULTF32PS))
+            tf32_denormal(all[i]);
     }
 }
 
@@ -396,7 +410,7 @@ int main(int argc, char **argv)
         if (lengthy && strcmp(argv[2], instructions[op].name))
             continue;
         scalar_against_second(op, lengthy ? 20000 : 60);
-        all_kernels(op, lengthy ? 1000000 : 300);
+        kernels_against_scalar(op, lengthy ? 1000000 : 300);
         done++;
     }
     ok(done, "there are instructions to test");
