@@ -12,76 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STRING_MAX  8192
-#define OPTIONS_MAX 64
-
-/* --- config --- */
-
-/* A string, at most STRING_MAX bytes; loading allocates it. */
-static void string_state(struct state *s, const char *field, char **text)
-{
-    u32 len = *text ? (u32)strlen(*text) : 0;
-
-    state_bytes(s, field, &len, sizeof(len));
-    state_check(s, len <= STRING_MAX, field);
-    if (s->loading && !s->error) {
-        *text = calloc(1, len + 1);
-        if (!*text)
-            state_fail(s, -ENOMEM, field);
-    }
-    if (s->error)
-        return;
-    state_bytes(s, field, *text, len);
-    state_check(s, *text && strlen(*text) == len, field);
-}
-
-static void config_state(struct run_config *c, struct state *s)
-{
-    STATE_BOOL(s, c->command);
-    STATE_BOOL(s, c->tty);
-    STATE_BOOL(s, c->errtty);
-    string_state(s, "name", &c->name);
-    string_state(s, "engine", &c->engine);
-    STATE(s, c->nr_disks);
-    STATE_CHECK(s, c->nr_disks <= RUN_DISKS_MAX, c->nr_disks);
-    for (u32 i = 0; i < c->nr_disks && !s->error; i++) {
-        STATE(s, c->disks[i].size);
-        STATE(s, c->disks[i].written_ns);
-        STATE_BOOL(s, c->disks[i].readonly);
-    }
-    STATE(s, c->nr_options);
-    STATE_CHECK(s, c->nr_options <= OPTIONS_MAX, c->nr_options);
-    if (s->loading && !s->error) {
-        c->options = calloc(c->nr_options + 1, sizeof(*c->options));
-        if (!c->options)
-            state_fail(s, -ENOMEM, "options");
-    }
-    for (u32 i = 0; i < c->nr_options && !s->error; i++)
-        string_state(s, "option", &c->options[i]);
-}
-
-void run_config_free(struct run_config *c)
-{
-    for (u32 i = 0; c->options && i < c->nr_options; i++)
-        free(c->options[i]);
-    free(c->options);
-    free(c->name);
-    free(c->engine);
-    *c = (struct run_config){.command = false};
-}
-
-int run_config_load(const struct snapshot_file *f, struct run_config *ret, struct vmm_error *err)
-{
-    struct state s;
-    int rc = snapshot_section_load(f, SNAPSHOT_CONFIG, 0, &s, err);
-
-    *ret = (struct run_config){.command = false};
-    if (rc)
-        return rc;
-    config_state(ret, &s);
-    return snapshot_section_done(&s, SNAPSHOT_CONFIG, 0, err);
-}
-
 int run_disk_look(const char *path, struct run_config_disk *ret)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
@@ -102,7 +32,7 @@ int run_disk_look(const char *path, struct run_config_disk *ret)
 /* Append "(name)=(value)". 0 or -ENOMEM. */
 static int add_option(struct run_config *c, const char *name, const char *value)
 {
-    return c->nr_options < OPTIONS_MAX &&
+    return c->nr_options < RUN_CONFIG_OPTIONS_MAX &&
                    asprintf(&c->options[c->nr_options], "%s=%s", name, value) >= 0
                ? (c->nr_options++, 0)
                : -ENOMEM;
@@ -132,7 +62,7 @@ static int make_config(const struct run *r, struct run_config *c, struct vmm_err
     *c = (struct run_config){.command = r->o.command != NULL, .tty = r->tty, .errtty = r->errtty};
     c->name = strdup(r->o.command ? r->o.command[0] : r->kernel_path);
     c->engine = strdup(r->be->name);
-    c->options = calloc(OPTIONS_MAX, sizeof(*c->options));
+    c->options = calloc(RUN_CONFIG_OPTIONS_MAX, sizeof(*c->options));
     if (!c->name || !c->engine || !c->options)
         return vmm_fail(err, -ENOMEM, "out of memory");
     rc = add_disks(r, c, err);
@@ -148,7 +78,7 @@ static int save_config(struct run *r, struct snapshot_writer *w, struct vmm_erro
     int rc = make_config(r, &c, err);
 
     if (rc == 0) {
-        config_state(&c, &s);
+        run_config_state(&c, &s);
         rc = snapshot_write_state(w, SNAPSHOT_CONFIG, 0, &s, err);
     }
     run_config_free(&c);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cli/run.h"
+#include "cli/run_config.h"
 #include "cli/session.h"
 
 #include <time.h>
@@ -48,31 +49,11 @@ void run_control_close(struct run_control *c);
 
 /* --- run_snapshot.c --- */
 
-struct snapshot_file;
-
 /*
  * Pause the VM and write everything to (fd). The VM stays paused after success. 0, or -errno and a sentence, and it
  * runs on.
  */
 int run_snapshot_save(struct run *r, int fd, bool compress, struct vmm_error *err);
-
-/* What a snapshot says of how its VM was built. */
-struct run_config {
-    bool command, tty, errtty;
-    char *name;     /* of the command or the kernel */
-    char *engine;   /* that it ran on */
-    char **options; /* "disk=/path,ro", "net=user,…": options of `uvirt run` that make devices */
-    u32 nr_options;
-    struct run_config_disk {
-        u64 size;
-        s64 written_ns; /* modification time */
-        bool readonly;  /* for the guest */
-    } disks[RUN_DISKS_MAX];
-    u32 nr_disks;
-};
-
-int run_config_load(const struct snapshot_file *f, struct run_config *ret, struct vmm_error *err);
-void run_config_free(struct run_config *c);
 
 /* Size and modification time of a disk. 0 or -errno. */
 int run_disk_look(const char *path, struct run_config_disk *ret);
