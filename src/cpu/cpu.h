@@ -396,6 +396,9 @@ struct cpu {
 
     struct cpu_stats {
         u64 blocks_built, blocks_run, tlb_miss, tlb_flush, smc, exceptions, interrupts, recheck_fail;
+        u64 translated, translate_ns; /* blocks; time spent on them */
+        u64 code_runs, code_links;    /* how often translated code was entered from C; exits linked */
+        u64 code_killed, code_flushed; /* pages whose translations went; times that all went */
     } stats;
 };
 

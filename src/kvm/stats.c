@@ -45,6 +45,7 @@ struct kvm_stats_fd {
 static const char *const vcpu_names[] = {
     "exits", "io_exits", "mmio_exits", "signal_exits", "irq_window_exits", "halt_exits", "halt_wakeup",
     "insn_emulation", "blocks_built", "blocks_run", "tlb_miss", "tlb_flush", "smc", "exceptions", "irq_injections",
+    "blocks_translated", "translate_ns", "code_runs", "code_links", "code_killed", "code_flushed",
     "state_bytes", "tile_bytes",
 };
 static const char *const vm_names[] = {"vcpus"};
@@ -131,6 +132,12 @@ void kvm_stats_vcpu_update(struct kvm_vcpu *v)
     *d++ = c->stats.smc;
     *d++ = c->stats.exceptions;
     *d++ = c->stats.interrupts;
+    *d++ = c->stats.translated;
+    *d++ = c->stats.translate_ns;
+    *d++ = c->stats.code_runs;
+    *d++ = c->stats.code_links;
+    *d++ = c->stats.code_killed;
+    *d++ = c->stats.code_flushed;
     *d++ = sizeof(*c) + tiles;
     *d++ = tiles;
 }

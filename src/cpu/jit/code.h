@@ -85,7 +85,6 @@ struct jit {
     struct decoded insn[BLOCK_INSNS]; /* of the block being translated */
     u64 target; /* cpu->rip when translated code was left last */
     struct cpu_undo *lockstep; /* NULL: not in lock-step mode */
-    u64 translated, killed, flushed;
 };
 
 /* Map the memory and make the glue. 0 or -ENOMEM. code.c. */

@@ -21,6 +21,7 @@
 
 #include "cpu/jit/code.h"
 #include "cpu/jit/lockstep.h"
+#include "cpu/jit/perfmap.h"
 #include "cpu/mmu/access.h"
 #include "cpu/vec/host.h"
 
@@ -28,6 +29,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HOT 12        /* runs of a block before it is translated */
@@ -83,7 +85,7 @@ void jit_flush(struct cpu *c)
     j->meta_used = 0;
     memset(j->page, 0, sizeof(j->page));
     c->j.site = NULL;
-    j->flushed++;
+    c->stats.code_flushed++;
 }
 
 void jit_attach(struct cpu *c)
@@ -118,7 +120,7 @@ static void page_kill(struct cpu *c, struct jit_page *p)
         k->block->code = NULL;
     p->codes = NULL;
     p->kills++;
-    c->jit->killed++;
+    c->stats.code_killed++;
     c->j.site = NULL;
     tlb_unlink(c);
 }
@@ -159,6 +161,7 @@ static bool worth_translating(const struct cpu *c, struct block *b, const struct
 /* Translate (b). False: it is not hot, or there is no room, and then everything has gone. */
 static bool translate(struct cpu *c, struct block *b)
 {
+    struct timespec from, to;
     struct jit_page *p;
 
     if (b->heat < HOT && !worth_translating(c, b, NULL))
@@ -168,13 +171,18 @@ static bool translate(struct cpu *c, struct block *b)
         return false;
     if (p && !page_current(c, p, b))
         return false;
+    clock_gettime(CLOCK_MONOTONIC, &from);
     b->code = p ? jit_translate(c, b, p) : NULL;
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    c->stats.translate_ns += (u64)(to.tv_sec - from.tv_sec) * 1000000000 + (u64)to.tv_nsec - (u64)from.tv_nsec;
     if (!b->code) {
         block_cache_flush(c);
         return false;
     }
     b->code->next = p->codes;
     p->codes = b->code;
+    c->stats.translated++;
+    perfmap_add(c, b->code);
     return true;
 }
 
@@ -197,6 +205,7 @@ static void link_exit(struct cpu *c, struct jit_site *s, const struct block *b)
         return;
     }
     asm_patch(j->hot.rw, s->at, to->entry[s->entry]);
+    c->stats.code_links++;
 }
 
 /* (p) is about to be entered at linear page (lin). False: it cannot be fetched from after all. */
@@ -288,6 +297,7 @@ int jit_enter(struct cpu *c, struct block *b, const struct insn **in)
     c->r[REG_IPBASE] = c->rip - b->off;
     c->j.enter_at = j->rx + b->code->entry[JIT_MEM];
     c->j.site = NULL;
+    c->stats.code_runs++;
     enter();
     *in = c->j.insn;
     if (c->j.rc != OP_END) {

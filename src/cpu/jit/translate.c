@@ -171,6 +171,5 @@ struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *
     x.code->hot_end = x.a->at;
     emit_slow_paths(&x);
     jit_meta_trim(j, &x.code->site[x.code->nsites]);
-    j->translated++;
     return x.code;
 }
