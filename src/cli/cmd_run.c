@@ -215,6 +215,9 @@ static int add_device(struct run *r, int rc, struct virtio_device *d, const char
         if (rc)
             virtio_device_free(d);
     }
+    if (rc == -ENOSPC)
+        return cli_error("%s: too many devices (accepted: %d of virtio, disks and all)", what,
+                         BOARD_VIRTIO_MAX);
     return rc ? cli_error("%s: %s", what, strerror(-rc)) : 0;
 }
 
@@ -262,7 +265,8 @@ static int add_net(struct run *r)
 static int add_vsock(struct run *r)
 {
     const struct run_vsock *o = &r->o.vsock;
-    struct vm_vsock_options options = {.cid = o->cid, .path = o->path, .marker = o->marker, .dump = o->dump};
+    struct vm_vsock_options options = {
+        .cid = o->cid, .path = o->path, .marker = o->marker, .dump = o->dump};
     struct virtio_device *d = NULL;
     struct vmm_error err = {{0}};
 

@@ -94,4 +94,11 @@ bad "cid=3,path=$work/live" 'somebody listens there already'
 wait "$peer"
 run run --kernel "$(kernel 6.12)" --vsock "cid=3,path=$work/live" -- true </dev/null
 point "a socket file that nobody listens at is replaced" ended 0
+disks=()
+for i in 1 2 3 4 5 6; do
+    truncate -s 1M "$work/disk$i"
+    disks+=(--disk "$work/disk$i")
+done
+run run --kernel "$(kernel 6.12)" "${disks[@]}" --vsock cid=3 -- true </dev/null
+point "refused: six disks and vsock" complains 125 '--vsock: too many devices'
 plan
