@@ -23,10 +23,10 @@
 #include <unistd.h>
 
 #define ARENA_SIZE (1u << 20)
-#define ROOM 16384 /* for one argument */
-#define VMS_MAX 2
-#define VCPUS_MAX 4
-#define RUN_NS 2000000 /* of guest code, then it is called out */
+#define ROOM       16384 /* for one argument */
+#define VMS_MAX    2
+#define VCPUS_MAX  4
+#define RUN_NS     2000000 /* of guest code, then it is called out */
 
 static u8 *arena, *argument; /* each ends where nothing is mapped */
 
@@ -50,7 +50,9 @@ static struct {
     pthread_t runner;
 } caller;
 
-static void on_signal(int sig) {}
+static void on_signal(int sig)
+{
+}
 
 static void *call_out(void *arg)
 {
@@ -70,7 +72,8 @@ static void *call_out(void *arg)
 
 static u8 *edge_of(size_t size)
 {
-    u8 *p = mmap(NULL, size + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    u8 *p = mmap(NULL, size + PAGE_SIZE, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (p == MAP_FAILED || munmap(p + size, PAGE_SIZE))
         abort();
@@ -95,7 +98,8 @@ static void set_up(void)
 
 static void add(struct world *w, enum kvm_class class, int fd)
 {
-    static const unsigned max[] = {[KVM_CLASS_SYSTEM] = 1, [KVM_CLASS_VM] = VMS_MAX, [KVM_CLASS_VCPU] = VCPUS_MAX};
+    static const unsigned max[] = {
+        [KVM_CLASS_SYSTEM] = 1, [KVM_CLASS_VM] = VMS_MAX, [KVM_CLASS_VCPU] = VCPUS_MAX};
     struct object *o = &w->of[class][w->count[class]];
 
     if (fd < 0)
@@ -122,7 +126,7 @@ static struct object *pick(struct world *w, enum kvm_class class)
 
 static void close_all(struct world *w)
 {
-    for (int class = KVM_CLASS_VCPU; class >= KVM_CLASS_SYSTEM; class--) {
+    for (int class = KVM_CLASS_VCPU; class >= KVM_CLASS_SYSTEM; class --) {
         for (unsigned i = 0; i < w->count[class]; i++) {
             if (w->of[class][i].run)
                 munmap(w->of[class][i].run, KVM_MMAP_SIZE);
@@ -140,10 +144,14 @@ static u64 pointer(struct world *w, u8 how)
 
     if (how & 1)
         return (u64)(uintptr_t)arena + at % ARENA_SIZE;
-    return how & 2 ? (u64)(uintptr_t)arena + ARENA_SIZE - at % 64 : nowhere[at % ARRAY_SIZE(nowhere)];
+    return how & 2 ? (u64)(uintptr_t)arena + ARENA_SIZE - at % 64
+                   : nowhere[at % ARRAY_SIZE(nowhere)];
 }
 
-static void patch(u8 *p, size_t at, const void *val, size_t size) { memcpy(p + at, val, size); }
+static void patch(u8 *p, size_t at, const void *val, size_t size)
+{
+    memcpy(p + at, val, size);
+}
 
 /* Where an argument has pointers and descriptors. */
 static void make_safe(struct world *w, u32 request, u8 *p)
@@ -167,8 +175,10 @@ static void make_safe(struct world *w, u32 request, u8 *p)
     }
     for (unsigned i = 0; request == KVM_X86_SET_MSR_FILTER && i < KVM_MSR_FILTER_MAX_RANGES; i++) {
         addr = pointer(w, how);
-        patch(p, offsetof(struct kvm_msr_filter, ranges) + i * sizeof(struct kvm_msr_filter_range) +
-                     offsetof(struct kvm_msr_filter_range, bitmap), &addr, 8);
+        patch(p,
+              offsetof(struct kvm_msr_filter, ranges) + i * sizeof(struct kvm_msr_filter_range) +
+                  offsetof(struct kvm_msr_filter_range, bitmap),
+              &addr, 8);
     }
     if (request == KVM_SET_USER_MEMORY_REGION || request == KVM_SET_USER_MEMORY_REGION2) {
         addr = fuzz_u8(&w->in) % (ARENA_SIZE / PAGE_SIZE) * PAGE_SIZE;
@@ -179,7 +189,8 @@ static void make_safe(struct world *w, u32 request, u8 *p)
         patch(p, offsetof(struct kvm_userspace_memory_region, userspace_addr), &addr, 8);
     }
     if ((request == KVM_IRQFD || request == KVM_IOEVENTFD) && how & 1) {
-        size_t at = request == KVM_IRQFD ? offsetof(struct kvm_irqfd, fd) : offsetof(struct kvm_ioeventfd, fd);
+        size_t at = request == KVM_IRQFD ? offsetof(struct kvm_irqfd, fd)
+                                         : offsetof(struct kvm_ioeventfd, fd);
 
         patch(p, at, &w->event, 4);
     }
@@ -235,7 +246,8 @@ static void step_ioctl(struct world *w, const struct kvm_row *row)
 }
 
 /* What KVM_GET_x gives, a little changed, through KVM_SET_x. */
-static void step_change(struct world *w, const struct kvm_row *get, const struct kvm_row *rows, unsigned n)
+static void step_change(struct world *w, const struct kvm_row *get, const struct kvm_row *rows,
+                        unsigned n)
 {
     u8 *p = argument + ROOM - 12288, changes = fuzz_u8(&w->in) % 8;
 
@@ -270,7 +282,8 @@ static void step_run(struct world *w)
 /* What a client does before it runs code: memory at 0 and real mode. */
 static void step_real_mode(struct world *w)
 {
-    struct kvm_userspace_memory_region r = {.memory_size = ARENA_SIZE, .userspace_addr = (u64)(uintptr_t)arena};
+    struct kvm_userspace_memory_region r = {.memory_size = ARENA_SIZE,
+                                            .userspace_addr = (u64)(uintptr_t)arena};
     struct kvm_regs regs = {.rip = fuzz_u16(&w->in), .rflags = 2};
     struct object *vm = pick(w, KVM_CLASS_VM), *v = pick(w, KVM_CLASS_VCPU);
     struct kvm_sregs s;

@@ -127,7 +127,8 @@ PRELOAD_EXPORT DIR *opendir(const char *path)
 /* The names of /dev and /sys/module that are ours to show or not. */
 static bool hidden(const struct listing *l, const char *name)
 {
-    return l->hide && (!strcmp(name, "kvm") || !strcmp(name, "kvm_amd") || !strcmp(name, "kvm_intel"));
+    return l->hide &&
+           (!strcmp(name, "kvm") || !strcmp(name, "kvm_amd") || !strcmp(name, "kvm_intel"));
 }
 
 static struct dirent *next(struct listing *l)
@@ -159,7 +160,10 @@ PRELOAD_EXPORT struct dirent *readdir(DIR *d)
 }
 
 /* The same struct on 64-bit machines. */
-PRELOAD_EXPORT struct dirent64 *readdir64(DIR *d) { return (struct dirent64 *)readdir(d); }
+PRELOAD_EXPORT struct dirent64 *readdir64(DIR *d)
+{
+    return (struct dirent64 *)readdir(d);
+}
 
 PRELOAD_EXPORT int closedir(DIR *d)
 {

@@ -75,10 +75,12 @@ enum preload_kind preload_kind(int dir, const char *path)
 
 static void fill(enum preload_kind kind, struct stat *st)
 {
-    static const u32 modes[] = {[PRELOAD_FILE] = S_IFREG | 0444, [PRELOAD_DIRECTORY] = S_IFDIR | 0755,
+    static const u32 modes[] = {[PRELOAD_FILE] = S_IFREG | 0444,
+                                [PRELOAD_DIRECTORY] = S_IFDIR | 0755,
                                 [PRELOAD_DEVICE] = S_IFCHR | 0666};
 
-    *st = (struct stat){.st_mode = modes[kind], .st_nlink = 1, .st_blksize = 4096, .st_ino = 0x6b766d00u + kind};
+    *st = (struct stat){
+        .st_mode = modes[kind], .st_nlink = 1, .st_blksize = 4096, .st_ino = 0x6b766d00u + kind};
     if (kind == PRELOAD_FILE)
         st->st_size = FILE_SIZE;
     else if (kind == PRELOAD_DEVICE)
@@ -106,7 +108,8 @@ static bool is_our_file(int fd, const struct stat *st)
     if (preload_inside || st->st_nlink || !S_ISREG(st->st_mode) || !preload_has_kvm())
         return false;
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    return RAW(SYS_readlink, link, name, sizeof(name) - 1) == sizeof(want) - 1 && !memcmp(name, want, sizeof(want) - 1);
+    return RAW(SYS_readlink, link, name, sizeof(name) - 1) == sizeof(want) - 1 &&
+           !memcmp(name, want, sizeof(want) - 1);
 }
 
 static int fstat_any(int fd, struct stat *st)
@@ -118,21 +121,36 @@ static int fstat_any(int fd, struct stat *st)
     return done(rc);
 }
 
-PRELOAD_EXPORT int stat(const char *path, struct stat *st) { return stat_any(AT_FDCWD, path, st, 0); }
+PRELOAD_EXPORT int stat(const char *path, struct stat *st)
+{
+    return stat_any(AT_FDCWD, path, st, 0);
+}
 PRELOAD_EXPORT int lstat(const char *path, struct stat *st)
 {
     return stat_any(AT_FDCWD, path, st, AT_SYMLINK_NOFOLLOW);
 }
-PRELOAD_EXPORT int fstat(int fd, struct stat *st) { return fstat_any(fd, st); }
+PRELOAD_EXPORT int fstat(int fd, struct stat *st)
+{
+    return fstat_any(fd, st);
+}
 PRELOAD_EXPORT int fstatat(int dir, const char *path, struct stat *st, int flags)
 {
     return stat_any(dir, path, st, flags);
 }
 
 /* The same struct, by the names that large-file programs use. */
-PRELOAD_EXPORT int stat64(const char *path, struct stat64 *st) { return stat(path, (struct stat *)st); }
-PRELOAD_EXPORT int lstat64(const char *path, struct stat64 *st) { return lstat(path, (struct stat *)st); }
-PRELOAD_EXPORT int fstat64(int fd, struct stat64 *st) { return fstat_any(fd, (struct stat *)st); }
+PRELOAD_EXPORT int stat64(const char *path, struct stat64 *st)
+{
+    return stat(path, (struct stat *)st);
+}
+PRELOAD_EXPORT int lstat64(const char *path, struct stat64 *st)
+{
+    return lstat(path, (struct stat *)st);
+}
+PRELOAD_EXPORT int fstat64(int fd, struct stat64 *st)
+{
+    return fstat_any(fd, (struct stat *)st);
+}
 PRELOAD_EXPORT int fstatat64(int dir, const char *path, struct stat64 *st, int flags)
 {
     return stat_any(dir, path, (struct stat *)st, flags);
@@ -148,22 +166,41 @@ PRELOAD_EXPORT int __lxstat64(int version, const char *path, struct stat *st);
 PRELOAD_EXPORT int __fxstat64(int version, int fd, struct stat *st);
 PRELOAD_EXPORT int __fxstatat64(int version, int dir, const char *path, struct stat *st, int flags);
 
-int __xstat(int version, const char *path, struct stat *st) { return stat(path, st); }
-int __lxstat(int version, const char *path, struct stat *st) { return lstat(path, st); }
-int __fxstat(int version, int fd, struct stat *st) { return fstat_any(fd, st); }
+int __xstat(int version, const char *path, struct stat *st)
+{
+    return stat(path, st);
+}
+int __lxstat(int version, const char *path, struct stat *st)
+{
+    return lstat(path, st);
+}
+int __fxstat(int version, int fd, struct stat *st)
+{
+    return fstat_any(fd, st);
+}
 int __fxstatat(int version, int dir, const char *path, struct stat *st, int flags)
 {
     return stat_any(dir, path, st, flags);
 }
-int __xstat64(int version, const char *path, struct stat *st) { return stat(path, st); }
-int __lxstat64(int version, const char *path, struct stat *st) { return lstat(path, st); }
-int __fxstat64(int version, int fd, struct stat *st) { return fstat_any(fd, st); }
+int __xstat64(int version, const char *path, struct stat *st)
+{
+    return stat(path, st);
+}
+int __lxstat64(int version, const char *path, struct stat *st)
+{
+    return lstat(path, st);
+}
+int __fxstat64(int version, int fd, struct stat *st)
+{
+    return fstat_any(fd, st);
+}
 int __fxstatat64(int version, int dir, const char *path, struct stat *st, int flags)
 {
     return stat_any(dir, path, st, flags);
 }
 
-PRELOAD_EXPORT int statx(int dir, const char *restrict path, int flags, unsigned mask, struct statx *restrict sx)
+PRELOAD_EXPORT int statx(int dir, const char *restrict path, int flags, unsigned mask,
+                         struct statx *restrict sx)
 {
     enum preload_kind kind = preload_kind(dir, path);
     struct stat st;
@@ -173,9 +210,14 @@ PRELOAD_EXPORT int statx(int dir, const char *restrict path, int flags, unsigned
     if (kind == PRELOAD_NOT_OURS)
         return done(RAW(SYS_statx, dir, path, flags, mask, sx));
     fill(kind, &st);
-    *sx = (struct statx){.stx_mask = STATX_BASIC_STATS, .stx_mode = (u16)st.st_mode, .stx_nlink = 1,
-                         .stx_blksize = 4096, .stx_ino = st.st_ino, .stx_size = (u64)st.st_size,
-                         .stx_rdev_major = major(st.st_rdev), .stx_rdev_minor = minor(st.st_rdev)};
+    *sx = (struct statx){.stx_mask = STATX_BASIC_STATS,
+                         .stx_mode = (u16)st.st_mode,
+                         .stx_nlink = 1,
+                         .stx_blksize = 4096,
+                         .stx_ino = st.st_ino,
+                         .stx_size = (u64)st.st_size,
+                         .stx_rdev_major = major(st.st_rdev),
+                         .stx_rdev_minor = minor(st.st_rdev)};
     return 0;
 }
 
@@ -197,19 +239,30 @@ static int access_any(int dir, const char *path, int mode, int flags)
     case PRELOAD_DIRECTORY:
         return done(mode & W_OK ? -EACCES : 0);
     default:
-        return done(flags ? RAW(SYS_faccessat2, dir, path, mode, flags) : RAW(SYS_faccessat, dir, path, mode));
+        return done(flags ? RAW(SYS_faccessat2, dir, path, mode, flags)
+                          : RAW(SYS_faccessat, dir, path, mode));
     }
 }
 
-PRELOAD_EXPORT int access(const char *path, int mode) { return access_any(AT_FDCWD, path, mode, 0); }
-PRELOAD_EXPORT int eaccess(const char *path, int mode) { return access_any(AT_FDCWD, path, mode, AT_EACCESS); }
-PRELOAD_EXPORT int euidaccess(const char *path, int mode) { return access_any(AT_FDCWD, path, mode, AT_EACCESS); }
+PRELOAD_EXPORT int access(const char *path, int mode)
+{
+    return access_any(AT_FDCWD, path, mode, 0);
+}
+PRELOAD_EXPORT int eaccess(const char *path, int mode)
+{
+    return access_any(AT_FDCWD, path, mode, AT_EACCESS);
+}
+PRELOAD_EXPORT int euidaccess(const char *path, int mode)
+{
+    return access_any(AT_FDCWD, path, mode, AT_EACCESS);
+}
 PRELOAD_EXPORT int faccessat(int dir, const char *path, int mode, int flags)
 {
     return access_any(dir, path, mode, flags);
 }
 
-PRELOAD_EXPORT ssize_t readlinkat(int dir, const char *restrict path, char *restrict buf, size_t size)
+PRELOAD_EXPORT ssize_t readlinkat(int dir, const char *restrict path, char *restrict buf,
+                                  size_t size)
 {
     enum preload_kind kind = preload_kind(dir, path);
 

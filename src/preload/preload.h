@@ -12,7 +12,8 @@
  * through. The thread's own; initial-exec, since the library is loaded with the program and nothing
  * may allocate in here.
  */
-extern _Thread_local int preload_inside __attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern _Thread_local int preload_inside
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 /* open() and all its kin end here. -1 and errno. */
 int preload_open(int dir, const char *path, int flags, unsigned mode);
@@ -23,7 +24,13 @@ struct preload_file {
     const char *path, *text;
 };
 
-enum preload_kind { PRELOAD_NOT_OURS, PRELOAD_ABSENT, PRELOAD_FILE, PRELOAD_DIRECTORY, PRELOAD_DEVICE };
+enum preload_kind {
+    PRELOAD_NOT_OURS,
+    PRELOAD_ABSENT,
+    PRELOAD_FILE,
+    PRELOAD_DIRECTORY,
+    PRELOAD_DEVICE
+};
 
 #define PRELOAD_FILE_NAME "kvm-parameter" /* of the memfds that stand for files */
 

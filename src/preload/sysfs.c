@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define MODULE "/sys/module/kvm"
+#define MODULE     "/sys/module/kvm"
 #define PARAMETERS MODULE "/parameters/"
 
 /*
@@ -60,9 +60,11 @@ enum preload_kind preload_sysfs_kind(const char *path)
         return PRELOAD_FILE;
     if (strncmp(path, MODULE, n) || (path[n] && path[n] != '/' && path[n] != '_'))
         return PRELOAD_NOT_OURS;
-    if (!path[n] || !strcmp(path + n, "/") || !strcmp(path + n, "/parameters") || !strcmp(path, PARAMETERS))
+    if (!path[n] || !strcmp(path + n, "/") || !strcmp(path + n, "/parameters") ||
+        !strcmp(path, PARAMETERS))
         return PRELOAD_DIRECTORY;
-    return path[n] == '_' || !strncmp(path, PARAMETERS, strlen(PARAMETERS)) ? PRELOAD_ABSENT : PRELOAD_NOT_OURS;
+    return path[n] == '_' || !strncmp(path, PARAMETERS, strlen(PARAMETERS)) ? PRELOAD_ABSENT
+                                                                            : PRELOAD_NOT_OURS;
 }
 
 bool preload_sysfs_open(const char *path, int flags, int *fd)

@@ -41,7 +41,7 @@ static u32 told(unsigned id, unsigned reg)
 static void what_is_followed(void)
 {
     static const struct {
-        u32 cfg, data;      /* what 0D.17 and 0D.18 say */
+        u32 cfg, data;       /* what 0D.17 and 0D.18 say */
         u32 cfg_at, data_at; /* and where they are */
         const char *what;
     } cases[] = {
@@ -64,8 +64,10 @@ static void what_is_followed(void)
         leaf(17)->ebx = cases[i].cfg;
         leaf(18)->ebx = cases[i].data;
         cpu_cpuid_set(c, table, count);
-        ok(c->xlayout.offset[17] == cfg_at && c->xlayout.offset[18] == data_at, "%s", cases[i].what);
-        ok(told(17, CPUID_EBX) == cfg_at && told(18, CPUID_EBX) == data_at, "%s: CPUID says the same", cases[i].what);
+        ok(c->xlayout.offset[17] == cfg_at && c->xlayout.offset[18] == data_at, "%s",
+           cases[i].what);
+        ok(told(17, CPUID_EBX) == cfg_at && told(18, CPUID_EBX) == data_at,
+           "%s: CPUID says the same", cases[i].what);
     }
 }
 
@@ -81,7 +83,8 @@ static void sizes_and_flags(void)
     is_u64(told(18, CPUID_ECX), XSTATE_ALIGN64 | XSTATE_XFD, "with the flags");
     is_u64(told(17, CPUID_ECX), 0, "an alignment flag that is not set is followed");
     is_u64(told(0, CPUID_ECX), 11008, "0D.0:ECX is what the image needs");
-    is_u64(xstate_offset_in(&c->xlayout, XCR0_AMX | XCR0_X87, true, 17), 576, "compacted, at the start");
+    is_u64(xstate_offset_in(&c->xlayout, XCR0_AMX | XCR0_X87, true, 17), 576,
+           "compacted, at the start");
     c->xcr0 = XCR0_X87 | XCR0_SSE;
     is_u64(told(0, CPUID_EBX), 576, "0D.0:EBX follows XCR0");
 
@@ -164,7 +167,8 @@ static void against_host(void)
         bad += memcmp(host + 32, ram + IMG2 + 32, 480) != 0;
         bad += memcmp(host + 576, ram + IMG2 + 576, 4096 - 576) != 0;
     }
-    is_u64(bad, 0, "XRSTOR64 and XSAVE64 in the host's layout write the host's bytes, 200 random images");
+    is_u64(bad, 0,
+           "XRSTOR64 and XSAVE64 in the host's layout write the host's bytes, 200 random images");
 }
 
 /* KVM_GET_XSAVE2's image is in the layout too, and carries everything over to a CPU with another. */
@@ -180,9 +184,11 @@ static void image_in_layout(void)
     cpu_cpuid_set(c, table, count);
     image_random(IMG, all);
     is_u64(xstate_set(c, ram + IMG, XSTATE_MAX_SIZE), 0, "an image in a guest's layout is taken");
-    ok(c->amx.tile_inuse && !memcmp(c->amx.tile, ram + IMG + 2772, 8192), "tiles come from where CPUID has them");
+    ok(c->amx.tile_inuse && !memcmp(c->amx.tile, ram + IMG + 2772, 8192),
+       "tiles come from where CPUID has them");
     xstate_get(c, moved, sizeof(moved));
-    ok(!memcmp(moved + 2700, ram + IMG + 2700, 64) && !memcmp(moved + 2772, ram + IMG + 2772, 8192), "and are given out there");
+    ok(!memcmp(moved + 2700, ram + IMG + 2700, 64) && !memcmp(moved + 2772, ram + IMG + 2772, 8192),
+       "and are given out there");
     c->xlayout = xstate_layout_intel;
     xstate_get(c, back, sizeof(back));
     ok(!memcmp(back + 2816, moved + 2772, 8192), "Intel's layout has them in Intel's place");

@@ -48,7 +48,8 @@ static void test_addresses(void)
             continue;
         for (unsigned k = 0; k < sizeof(addrs) / sizeof(addrs[0]); k++) {
             if (copied_in)
-                fails(kv(fd_of(r->class), r->request, addrs[k]), EFAULT, "%s from %#lx", r->name, addrs[k]);
+                fails(kv(fd_of(r->class), r->request, addrs[k]), EFAULT, "%s from %#lx", r->name,
+                      addrs[k]);
             else
                 kv(fd_of(r->class), r->request, addrs[k]);
             survived++;
@@ -67,11 +68,12 @@ static void test_kinds(void)
     for (unsigned i = 0; i < n; i++) {
         uint32_t request = rows[i].request, size = request ^ 1u << 16;
 
-        for (int class = KVM_CLASS_SYSTEM; class < KVM_CLASS_COUNT; class++) {
-            if (!row_of((enum kvm_class)class, request))
-                wrong += !(kv(fd_of((enum kvm_class)class), request, BAD) == -1 && errno == ENOTTY);
-            if (!row_of((enum kvm_class)class, size))
-                odd += !(kv(fd_of((enum kvm_class)class), size, BAD) == -1 && errno == ENOTTY);
+        for (int class = KVM_CLASS_SYSTEM; class < KVM_CLASS_COUNT; class ++) {
+            if (!row_of((enum kvm_class) class, request))
+                wrong +=
+                    !(kv(fd_of((enum kvm_class) class), request, BAD) == -1 && errno == ENOTTY);
+            if (!row_of((enum kvm_class) class, size))
+                odd += !(kv(fd_of((enum kvm_class) class), size, BAD) == -1 && errno == ENOTTY);
         }
         wrong += !(kv(file, request, BAD) == -1 && errno == EBADF);
         wrong += !(kv(-1, request, BAD) == -1 && errno == EBADF);
@@ -103,7 +105,8 @@ static int in_sandbox(void)
         return 1;
     if (kv(cpu, KVM_GET_XSAVE, &x) || kv(cpu, KVM_SET_XSAVE, &x))
         return 2;
-    if (kv(cpu, KVM_GET_REGS, BAD) != -1 || errno != EFAULT || kv(cpu, KVM_SET_REGS, BAD) != -1 || errno != EFAULT)
+    if (kv(cpu, KVM_GET_REGS, BAD) != -1 || errno != EFAULT || kv(cpu, KVM_SET_REGS, BAD) != -1 ||
+        errno != EFAULT)
         return 3;
     return 0;
 }
@@ -126,7 +129,9 @@ static void test_sandbox(void)
 
 /* --- two threads --- */
 
-static void on_signal(int sig) {}
+static void on_signal(int sig)
+{
+}
 
 static _Atomic int asked, answered;
 

@@ -3,13 +3,13 @@
 
 #include "client.h"
 
-#define IMAGE 11008
-#define BV_AT 512
-#define XCOMP_AT 520
-#define TILE_AT 2816
-#define XTILECFG (1ull << 17)
-#define XTILEDATA (1ull << 18)
-#define MSR_XFD 0x1c4
+#define IMAGE       11008
+#define BV_AT       512
+#define XCOMP_AT    520
+#define TILE_AT     2816
+#define XTILECFG    (1ull << 17)
+#define XTILEDATA   (1ull << 18)
+#define MSR_XFD     0x1c4
 #define MSR_XFD_ERR 0x1c5
 
 static struct {
@@ -41,7 +41,8 @@ static struct vcpu vcpu_with(const struct vm *m, unsigned id, uint64_t without)
 
     supported(m);
     leaf(0xd, 0)->eax &= ~(uint32_t)without;
-    ok(!kv(v.fd, KVM_SET_CPUID2, &table), "CPUID without XCR0 bits %#llx", (unsigned long long)without);
+    ok(!kv(v.fd, KVM_SET_CPUID2, &table), "CPUID without XCR0 bits %#llx",
+       (unsigned long long)without);
     return v;
 }
 
@@ -100,7 +101,8 @@ static void test_sizes(const struct vm *m)
 {
     struct vcpu small = vcpu_with(m, 0, XTILECFG | XTILEDATA), big = vcpu_with(m, 1, 0);
 
-    ok(!kv(small.fd, KVM_GET_XSAVE, edge(4096)), "without tile data KVM_GET_XSAVE gives 4096 bytes");
+    ok(!kv(small.fd, KVM_GET_XSAVE, edge(4096)),
+       "without tile data KVM_GET_XSAVE gives 4096 bytes");
     ok(!kv(small.fd, KVM_GET_XSAVE2, edge(4096)), "KVM_GET_XSAVE2 too");
     ok(!kv(small.fd, KVM_SET_XSAVE, edge(4096)), "and KVM_SET_XSAVE reads as many");
     fails(kv(small.fd, KVM_GET_XSAVE, edge(4095)), EFAULT, "4095 are not enough to give");
@@ -122,10 +124,10 @@ static void test_set_rules(const struct vm *m)
         uint8_t val;
         const char *what;
     } bad[] = {
-        {BV_AT, 1 << 3, "XSTATE_BV: MPX"},        {BV_AT + 1, 2, "XSTATE_BV: PKRU"},
-        {BV_AT + 7, 0x80, "XSTATE_BV bit 63"},    {XCOMP_AT, 1, "XCOMP_BV"},
+        {BV_AT, 1 << 3, "XSTATE_BV: MPX"},         {BV_AT + 1, 2, "XSTATE_BV: PKRU"},
+        {BV_AT + 7, 0x80, "XSTATE_BV bit 63"},     {XCOMP_AT, 1, "XCOMP_BV"},
         {XCOMP_AT + 7, 0x80, "a compacted image"}, {528, 1, "the first reserved byte"},
-        {575, 0x80, "the last reserved byte"},    {26, 1, "a reserved bit of MXCSR"},
+        {575, 0x80, "the last reserved byte"},     {26, 1, "a reserved bit of MXCSR"},
     };
 
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -141,7 +143,8 @@ static void test_set_rules(const struct vm *m)
     image_new(XTILECFG | XTILEDATA);
     memset(image + 24, 0xff, 4);
     ok(!kv(v.fd, KVM_SET_XSAVE, image), "MXCSR does not count without x87, SSE or AVX");
-    fails(kv(small.fd, KVM_SET_XSAVE, image), EINVAL, "tile data for a vCPU that has no room for them");
+    fails(kv(small.fd, KVM_SET_XSAVE, image), EINVAL,
+          "tile data for a vCPU that has no room for them");
     image_new(XTILECFG);
     ok(!kv(small.fd, KVM_SET_XSAVE, image), "what may be set is KVM's XCR0, not the guest's");
     kv(small.fd, KVM_GET_XSAVE, got);
@@ -162,7 +165,8 @@ static void test_xfd(const struct vm *m)
     is_u64(msr_get(&v, MSR_XFD_ERR), 0, "XFD_ERR too");
     is_u64((uint64_t)msr_set(&v, MSR_XFD, 1 << 17), 0, "XFD[17] is refused");
     is_u64((uint64_t)msr_set(&v, MSR_XFD_ERR, 1), 0, "XFD_ERR[0] too");
-    is_u64((uint64_t)msr_set(&small, MSR_XFD, XTILEDATA), 0, "XFD[18] of a guest without tile data");
+    is_u64((uint64_t)msr_set(&small, MSR_XFD, XTILEDATA), 0,
+           "XFD[18] of a guest without tile data");
     is_u64((uint64_t)msr_set(&small, MSR_XFD, 0), 1, "0 can be written even there");
     is_u64((uint64_t)msr_set(&v, MSR_XFD_ERR, XTILEDATA), 1, "XFD_ERR[18] can be set");
     is_u64(msr_get(&v, MSR_XFD_ERR), XTILEDATA, "and is not ignored, as in the first proposal");
@@ -189,8 +193,10 @@ static void test_xcr0(const struct vm *m)
     static const struct {
         uint64_t xcr0;
         int good;
-    } cases[] = {{0, 0}, {1, 1}, {2, 0}, {3, 1}, {5, 0}, {7, 1}, {0xb, 0}, {0x1b, 0}, {0x27, 0}, {0xe3, 0}, {0x207, 0},
-                 {0x20007, 0}, {0x40007, 0}, {0x60001, 1}, {0x60007, 1}, {1ull << 63 | 1, 0}};
+    } cases[] = {{0, 0},       {1, 1},       {2, 0},       {3, 1},
+                 {5, 0},       {7, 1},       {0xb, 0},     {0x1b, 0},
+                 {0x27, 0},    {0xe3, 0},    {0x207, 0},   {0x20007, 0},
+                 {0x40007, 0}, {0x60001, 1}, {0x60007, 1}, {1ull << 63 | 1, 0}};
     struct kvm_xcrs x = {.nr_xcrs = 1}, out;
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -198,7 +204,8 @@ static void test_xcr0(const struct vm *m)
         if (cases[i].good)
             ok(!kv(v.fd, KVM_SET_XCRS, &x), "XCR0 = %#llx", (unsigned long long)cases[i].xcr0);
         else
-            fails(kv(v.fd, KVM_SET_XCRS, &x), EINVAL, "XCR0 = %#llx", (unsigned long long)cases[i].xcr0);
+            fails(kv(v.fd, KVM_SET_XCRS, &x), EINVAL, "XCR0 = %#llx",
+                  (unsigned long long)cases[i].xcr0);
     }
     kv(v.fd, KVM_GET_XCRS, &out);
     is_u64(out.xcrs[0].value, 0x60007, "the last good one stays");
@@ -217,7 +224,8 @@ static void test_extension(const struct vm *m)
     struct vcpu v = vcpu_with(m, 8, 0), small = vcpu_with(m, 9, XTILECFG | XTILEDATA);
     struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs[0] = {.value = 0x60007}};
 
-    is_u64((uint64_t)kv(m->sys, KVM_CHECK_EXTENSION, KVM_CAP_X86_XSAVE_EXTENSION), 1, "KVM_CAP_X86_XSAVE_EXTENSION");
+    is_u64((uint64_t)kv(m->sys, KVM_CHECK_EXTENSION, KVM_CAP_X86_XSAVE_EXTENSION), 1,
+           "KVM_CAP_X86_XSAVE_EXTENSION");
     kv(v.fd, KVM_SET_XCRS, &x);
     image_new(3 | XTILECFG | XTILEDATA);
     memset(image + IMAGE, 0xee, 12288 - IMAGE);
@@ -225,9 +233,11 @@ static void test_extension(const struct vm *m)
     memset(got, 0xcc, sizeof(got));
     ok(!kv(v.fd, KVM_GET_XSAVE_EXTENSION, got), "KVM_GET_XSAVE_EXTENSION");
     ok(bv_of(got) & XTILEDATA && !memcmp(got + TILE_AT, image + TILE_AT, 8192), "tiles come back");
-    ok(!got[IMAGE] && !memcmp(got + IMAGE, got + IMAGE + 1, 12288 - IMAGE - 1) && got[12288] == 0xcc,
+    ok(!got[IMAGE] && !memcmp(got + IMAGE, got + IMAGE + 1, 12288 - IMAGE - 1) &&
+           got[12288] == 0xcc,
        "with zeros to 12288 bytes and nothing after");
-    ok(!kv(small.fd, KVM_GET_XSAVE_EXTENSION, edge(12288)), "a vCPU without tile data gives as much");
+    ok(!kv(small.fd, KVM_GET_XSAVE_EXTENSION, edge(12288)),
+       "a vCPU without tile data gives as much");
     is_u64(bv_of(got) & 2, bv_of(image) & 0, "XMM registers are initial");
     fails(kv(small.fd, KVM_SET_XSAVE_EXTENSION, image), EINVAL, "and takes no tiles");
     image_new(1ull << 62);
@@ -246,7 +256,8 @@ static void test_attributes(const struct vm *m)
     uint64_t supp = 0;
     struct kvm_device_attr a = {.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uintptr_t)&supp};
 
-    ok(!kv(m->sys, KVM_HAS_DEVICE_ATTR, &a) && !kv(m->sys, KVM_GET_DEVICE_ATTR, &a), "KVM_X86_XCOMP_GUEST_SUPP");
+    ok(!kv(m->sys, KVM_HAS_DEVICE_ATTR, &a) && !kv(m->sys, KVM_GET_DEVICE_ATTR, &a),
+       "KVM_X86_XCOMP_GUEST_SUPP");
     is_u64(supp & (XTILECFG | XTILEDATA), XTILECFG | XTILEDATA, "tile components are supported");
     a.addr = 8;
     fails(kv(m->sys, KVM_GET_DEVICE_ATTR, &a), EFAULT, "a bad address");
@@ -267,16 +278,19 @@ static void test_layout(const struct vm *m)
     is_u64(leaf(0xd, 18)->ebx, TILE_AT, "Intel's layout is offered");
     leaf(0xd, 17)->ebx = 0;
     leaf(0xd, 18)->ebx = 2692; /* past AVX-512 */
-    ok(!kv(v.fd, KVM_SET_CPUID2, &table) && !kv(v.fd, KVM_SET_XCRS, &x), "CPUID with other offsets");
+    ok(!kv(v.fd, KVM_SET_CPUID2, &table) && !kv(v.fd, KVM_SET_XCRS, &x),
+       "CPUID with other offsets");
     table.head.nent = 256;
     kv(v.fd, KVM_GET_CPUID2, &table);
-    ok(leaf(0xd, 17)->ebx == 2752 && leaf(0xd, 18)->ebx == TILE_AT, "areas that overlap are not followed, and CPUID says so");
+    ok(leaf(0xd, 17)->ebx == 2752 && leaf(0xd, 18)->ebx == TILE_AT,
+       "areas that overlap are not followed, and CPUID says so");
     leaf(0xd, 17)->ebx = 2692;
     leaf(0xd, 18)->ebx = 2756;
     ok(!kv(v.fd, KVM_SET_CPUID2, &table), "areas that do not");
     image_new(XTILECFG | XTILEDATA);
     memmove(image + 2692, image + 2752, 64 + 8192);
-    ok(!kv(v.fd, KVM_SET_XSAVE, image) && !kv(v.fd, KVM_GET_XSAVE2, got), "an image laid out like that");
+    ok(!kv(v.fd, KVM_SET_XSAVE, image) && !kv(v.fd, KVM_GET_XSAVE2, got),
+       "an image laid out like that");
     ok(!memcmp(got + 2692, image + 2692, 64 + 8192), "comes back the same");
     vcpu_free(&v);
 }

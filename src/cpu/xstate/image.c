@@ -27,7 +27,8 @@ void xstate_get(const struct cpu *c, void *buf, u32 size)
     xstate_pack_xmm(c, true, img);
     memcpy(img + SW_XCR0_OFFSET, &known, 8);
     if (c->vec.x87.mxcsr != MXCSR_INIT)
-        bv |= XCR0_SSE; /* as XSAVES has it: without that bit the other side would take the initial MXCSR */
+        bv |=
+            XCR0_SSE; /* as XSAVES has it: without that bit the other side would take the initial MXCSR */
     for (unsigned id = 2; id < XSTATE_IDS; id++) {
         if (!(bv & BIT(id)))
             continue;

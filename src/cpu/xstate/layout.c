@@ -19,8 +19,13 @@ const struct xstate_component xstate_components[XSTATE_IDS] = {
 
 /* Intel's alignment is what the components' flags say. */
 const struct xstate_layout xstate_layout_intel = {
-    .offset = {[XSTATE_AVX] = 576, [XSTATE_OPMASK] = 1088, [XSTATE_ZMM_HI256] = 1152, [XSTATE_HI16_ZMM] = 1664,
-               [XSTATE_PKRU] = 2688, [XSTATE_XTILECFG] = 2752, [XSTATE_XTILEDATA] = 2816},
+    .offset = {[XSTATE_AVX] = 576,
+               [XSTATE_OPMASK] = 1088,
+               [XSTATE_ZMM_HI256] = 1152,
+               [XSTATE_HI16_ZMM] = 1664,
+               [XSTATE_PKRU] = 2688,
+               [XSTATE_XTILECFG] = 2752,
+               [XSTATE_XTILEDATA] = 2816},
     .align64 = BIT(XSTATE_XTILECFG) | BIT(XSTATE_XTILEDATA),
 };
 
@@ -76,7 +81,8 @@ u32 xstate_size(u64 xcomp, bool compacted)
 /* The component that (e) describes and (xcr0) offers, or 0. */
 static unsigned component_of(const struct cpu_cpuid_entry *e, u64 xcr0)
 {
-    bool ours = e->leaf == 0xd && e->index >= 2 && e->index < XSTATE_IDS && xstate_components[e->index].size;
+    bool ours = e->leaf == 0xd && e->index >= 2 && e->index < XSTATE_IDS &&
+                xstate_components[e->index].size;
 
     return ours && xcr0 & BIT(e->index) ? e->index : 0;
 }
@@ -93,7 +99,8 @@ static bool overlap(const struct xstate_layout *l, u64 xcr0)
 {
     for (unsigned a = 2; a < XSTATE_IDS; a++) {
         for (unsigned b = a + 1; b < XSTATE_IDS; b++) {
-            if (xcr0 & BIT(a) && xcr0 & BIT(b) && l->offset[a] < l->offset[b] + xstate_components[b].size &&
+            if (xcr0 & BIT(a) && xcr0 & BIT(b) &&
+                l->offset[a] < l->offset[b] + xstate_components[b].size &&
                 l->offset[b] < l->offset[a] + xstate_components[a].size)
                 return true;
         }
@@ -110,7 +117,8 @@ static void describe(const struct xstate_layout *l, u64 xcr0, struct cpu_cpuid_e
 
         if (e[i].leaf == 0xd && e[i].index == 0 && e[i].ecx < xstate_size_in(l, xcr0, false))
             e[i].ecx = xstate_size_in(l, xcr0, false);
-        if (!id || (usable(&e[i]) && e[i].ebx == l->offset[id] && (e[i].ecx & XSTATE_ALIGN64) == align))
+        if (!id ||
+            (usable(&e[i]) && e[i].ebx == l->offset[id] && (e[i].ecx & XSTATE_ALIGN64) == align))
             continue;
         e[i].eax = xstate_components[id].size;
         e[i].ebx = l->offset[id];
