@@ -304,7 +304,7 @@ static void reset(struct virtio_device *d)
 
 static void config_read(struct virtio_device *d, u32 off, void *buf, u32 len)
 {
-    struct virtio_net_config config = {.status = VIRTIO_NET_S_LINK_UP};
+    struct virtio_net_config config = {.status = VIRTIO_NET_S_LINK_UP, .mtu = of(d)->o.mtu};
 
     memcpy(config.mac, of(d)->o.mac, sizeof(config.mac));
     virtio_config_copy(buf, off, len, &config, sizeof(config));
@@ -341,6 +341,8 @@ static const struct virtio_device_ops net_ops = {
 
 int virtio_net_create(const struct virtio_net_options *o, struct virtio_device **ret)
 {
+    u64 features = BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_CSUM) |
+                   BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_MRG_RXBUF);
     struct net *n = calloc(1, sizeof(*n));
     int rc;
 
@@ -348,10 +350,9 @@ int virtio_net_create(const struct virtio_net_options *o, struct virtio_device *
         return -ENOMEM;
     n->o = *o;
     n->waiting_end = &n->waiting;
-    rc = virtio_device_init(&n->dev, &net_ops, NR_QUEUES, QUEUE_SIZE,
-                            BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) |
-                                BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) |
-                                BIT(VIRTIO_NET_F_MRG_RXBUF));
+    if (o->mtu)
+        features |= BIT(VIRTIO_NET_F_MTU);
+    rc = virtio_device_init(&n->dev, &net_ops, NR_QUEUES, QUEUE_SIZE, features);
     if (rc) {
         free(n);
         return rc;

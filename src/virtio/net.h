@@ -9,6 +9,7 @@
 
 struct virtio_net_options {
     u8 mac[6];
+    u16 mtu; /* the largest IP packet, for the driver to know (VIRTIO_NET_F_MTU); 0: not said */
     /*
      * The driver has sent frames, or given buffers that frames wait for: have
      * virtio_net_pump() called, from here or soon.

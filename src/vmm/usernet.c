@@ -23,6 +23,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/*
+ * As on Ethernet with jumbo frames: there is no wire between here and the guest, and the guest pays by the
+ * frame. With 64 KiB libslirp's windows would hold two frames, and wait for each other.
+ */
+#define MTU        9000
 #define NS_PER_MS  1000000
 #define TIMERS_MAX SLIRP_TIMER_NUM
 
@@ -237,6 +242,8 @@ static Slirp *open_slirp(struct usernet *u, bool restricted)
         .version = 4,
         .restricted = restricted,
         .in_enabled = true,
+        .if_mtu = MTU,
+        .if_mru = MTU,
         .vnetwork.s_addr = inet_addr("10.0.2.0"),
         .vnetmask.s_addr = inet_addr("255.255.255.0"),
         .vhost.s_addr = inet_addr("10.0.2.2"),
@@ -258,6 +265,7 @@ int usernet_create(const struct usernet_options *o, struct usernet **ret,
     struct usernet *u = calloc(1, sizeof(*u));
     struct virtio_net_options net = {
         .mac = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56},
+        .mtu = MTU,
         .kick = kick,
         .transmit = transmit,
         .opaque = u,

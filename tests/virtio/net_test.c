@@ -109,6 +109,8 @@ static void test_config(void)
     virtio_mmio_read(v.t, VIRTIO_MMIO_CONFIG, &c, sizeof(c));
     ok(!memcmp(c.mac, mac, sizeof(mac)), "the MAC address");
     is_u64(c.status, VIRTIO_NET_S_LINK_UP, "the link is up");
+    is_u64(c.mtu, 9000, "the MTU");
+    ok(dev->features & BIT(VIRTIO_NET_F_MTU), "is for the driver to take");
     is_u64(driver_reg(&v, VIRTIO_MMIO_DEVICE_ID), 1, "device 1");
 }
 
@@ -349,7 +351,7 @@ static void test_malformed(void)
 int main(void)
 {
     struct virtio_net_options o = {
-        .mac = {0x52, 0x54, 0, 0x12, 0x34, 0x56}, .kick = kick, .transmit = transmit};
+        .mac = {0x52, 0x54, 0, 0x12, 0x34, 0x56}, .mtu = 9000, .kick = kick, .transmit = transmit};
 
     if (virtio_net_create(&o, &dev))
         return 99;
