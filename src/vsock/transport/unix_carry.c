@@ -290,7 +290,7 @@ static int stream_in(struct unix_conn *c)
     return move(c, fit, 0);
 }
 
-/* The next fragment's header. 1: it is here, 0: not yet, -errno. */
+/* Read on in the next fragment's header. 1: did so, 0: there was nothing, -errno. */
 static int frame_header(struct unix_conn *c)
 {
     ssize_t n = recv(c->fd, c->hdr + c->hdr_len, VSOCK_FRAME_HDR - c->hdr_len, MSG_DONTWAIT);
