@@ -275,9 +275,11 @@ static const struct virtio_device_ops vsock_ops = {
 int virtio_vsock_create(struct uvirt_vsock *v, const struct virtio_vsock_options *o,
                         struct virtio_device **ret)
 {
-    struct vsock_device_config config = {
-        .guest_cid = o->guest_cid, .marker = o->marker, .kick = o->kick,
-        .flush = o->flush, .opaque = o->opaque};
+    struct vsock_device_config config = {.guest_cid = o->guest_cid,
+                                         .marker = o->marker,
+                                         .kick = o->kick,
+                                         .flush = o->flush,
+                                         .opaque = o->opaque};
     struct vsock_dev *d = calloc(1, sizeof(*d));
     int rc;
 
@@ -289,8 +291,8 @@ int virtio_vsock_create(struct uvirt_vsock *v, const struct virtio_vsock_options
         goto err_free;
     rc = virtio_device_init(&d->dev, &vsock_ops, NR_QUEUES, QUEUE_SIZE,
                             BIT(VIRTIO_VSOCK_F_STREAM) | BIT(VIRTIO_VSOCK_F_SEQPACKET) |
-                                BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM) |
-                                BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_F_IN_ORDER));
+                                BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM) | BIT(VIRTIO_F_RING_PACKED) |
+                                BIT(VIRTIO_F_IN_ORDER));
     if (rc)
         goto err_host;
     *ret = &d->dev;
