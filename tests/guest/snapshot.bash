@@ -9,10 +9,28 @@ workload() {
         "$top/tests/guest/snapshot_user.c" 2>"$work/err"
 }
 
-# start ARG...: uvirt ARG... in the background, called "vm"; stdout and stderr are appended to $work/{out,err}; sets pid.
+# start ARG...: uvirt ARG... in the background; stdout and stderr are appended to $work/{out,err}; sets pid. Its stdin is
+# open, and says nothing.
+mkfifo "$work/silence"
+exec 8<>"$work/silence"
 start() {
-    timeout -k 5 "${limit:-120}" "$uvirt" "$@" </dev/null >>"$work/out" 2>>"$work/err" &
+    timeout -k 5 "${limit:-120}" "$uvirt" "$@" <&8 >>"$work/out" 2>>"$work/err" &
     pid=$!
+}
+
+# undisturbed: the workload again without snapshots, as long as it was in $work/out, which becomes $work/got; leaves
+# $work/want and want.disk.
+undisturbed() {
+    local rounds="" w
+    for w in 0 1; do
+        rounds="$rounds $(grep -c "^worker $w " "$work/out")"
+    done
+    mv "$work/out" "$work/got"
+    rm -f "$work/want.disk"
+    truncate -s 2M "$work/want.disk"
+    # shellcheck disable=SC2086
+    run run --cpus 2 --disk "$work/want.disk" -- "$work/load" /dev/vda 2 $rounds </dev/null
+    cp "$work/out" "$work/want"
 }
 
 # up: wait until "vm" runs: only then does it answer. False when its process has ended before.

@@ -6,7 +6,8 @@
  * instructions shows in every line from there on. So does a block of the disk that does not read as it was written,
  * and a clock that goes back. Lines do not depend on timing, only their order among workers does.
  *
- * Usage: snapshot_user DISK WORKERS ROUNDS
+ * Usage: snapshot_user DISK WORKERS [ROUNDS-OF-EACH...]; without rounds they work until a byte comes on stdin, so that a
+ * run that was disturbed can be repeated undisturbed with as many.
  */
 #include <fcntl.h>
 #include <immintrin.h>
@@ -41,6 +42,8 @@ struct worker {
     double real;
     uint64_t written[BLOCKS]; /* what is in each block; 0: nothing yet */
 };
+
+static volatile int stop;
 
 static void die(const struct worker *w, const char *what)
 {
@@ -138,7 +141,7 @@ static void *work(void *arg)
     want = block + BLOCK;
     _tile_loadconfig(&config);
     _tile_loadd(0, zero, 64);
-    for (unsigned i = 0; i < w->rounds; i++) {
+    for (unsigned i = 0; w->rounds ? i < w->rounds : !stop; i++) {
         struct timespec nap = {.tv_nsec = (long)(next(w) % 2000000)};
 
         multiply(w);
@@ -162,18 +165,19 @@ static void *work(void *arg)
 int main(int argc, char **argv)
 {
     static struct worker workers[WORKERS_MAX];
-    unsigned n = argc > 3 ? (unsigned)atoi(argv[2]) : 0;
+    unsigned n = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
     uint64_t sum = 0;
+    char c;
 
-    if (!n || n > WORKERS_MAX)
+    if (!n || n > WORKERS_MAX || (argc > 3 && argc != 3 + (int)n))
         return 2;
     if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)) {
         perror("ARCH_REQ_XCOMP_PERM");
         return 1;
     }
     for (unsigned i = 0; i < n; i++) {
-        workers[i] =
-            (struct worker){.index = i, .rounds = (unsigned)atoi(argv[3]), .random = i + 1};
+        workers[i] = (struct worker){
+            .index = i, .rounds = argc > 3 ? (unsigned)atoi(argv[3 + i]) : 0, .random = i + 1};
         workers[i].disk = open(argv[1], O_RDWR | O_DIRECT);
         if (workers[i].disk < 0) {
             perror(argv[1]);
@@ -182,6 +186,8 @@ int main(int argc, char **argv)
         if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
             return 1;
     }
+    if (argc == 3)
+        stop = read(STDIN_FILENO, &c, 1) == 1;
     for (unsigned i = 0; i < n; i++) {
         pthread_join(workers[i].thread, NULL);
         sum = mix(sum, &workers[i].sum, sizeof(workers[i].sum));
