@@ -78,6 +78,7 @@ struct jit {
     struct asm_buf hot, cold;
     const u8 *rx;
     struct jit_glue glue;
+    bool host_bmi2;
     u32 hot_start, hot_present, cold_present;
     u8 *meta;
     size_t meta_used;

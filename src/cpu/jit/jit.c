@@ -59,6 +59,7 @@ int jit_create(struct cpu *c)
     c->jit = j;
     jit_glue_make(j);
     j->hot_start = j->hot.at;
+    j->host_bmi2 = __builtin_cpu_supports("bmi2");
     return engine && !strcmp(engine, "lockstep") ? lockstep_create(c) : 0;
 }
 

@@ -100,6 +100,21 @@ static void compare_t0(struct asm_buf *a, u32 imm)
     asm_u32(a, imm);
 }
 
+/* T1 = the offset of the entry for the page of T0 in its table. */
+static void index_from_t0(const struct xlat *x)
+{
+    struct asm_buf *a = x->a;
+
+    if (x->j->host_bmi2) {
+        ASM(a, 0xc4, 0x43, 0x7b, 0xf0, 0xc0 | (HOST_T1 & 7) << 3 | (HOST_T0 & 7), INDEX_SHIFT); /* rorx t1d, t0d */
+    } else {
+        ASM(a, 0x45, 0x89, 0xc0 | (HOST_T0 & 7) << 3 | (HOST_T1 & 7)); /* mov t1d, t0d */
+        ASM(a, 0x41, 0xc1, 0xe8 | (HOST_T1 & 7), INDEX_SHIFT);         /* shr t1d */
+    }
+    ASM(a, 0x41, 0x81, 0xe0 | (HOST_T1 & 7)); /* and t1d, imm32 */
+    asm_u32(a, INDEX_MASK);
+}
+
 static void check_alignment(struct xlat *x, unsigned align)
 {
     if (align <= 1)
@@ -143,11 +158,7 @@ void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, s
     }
     xlat_flags_spill(x, x->flags[x->i].before);
     linear(x);
-    asm_u8(a, 0x45);
-    ASM(a, 0x89, 0xc0 | (HOST_T0 & 7) << 3 | (HOST_T1 & 7));             /* mov t1d, t0d */
-    ASM(a, 0x41, 0xc1, 0xe8 | (HOST_T1 & 7), INDEX_SHIFT);               /* shr t1d */
-    ASM(a, 0x41, 0x81, 0xe0 | (HOST_T1 & 7));                            /* and t1d */
-    asm_u32(a, INDEX_MASK);
+    index_from_t0(x);
     check_alignment(x, align);
     asm_gs_base(a, 0x33, HOST_T0, HOST_T1, x->view + ENTRY(tag, write));
     if (simple) {
