@@ -48,6 +48,7 @@ static struct {
     pthread_t thread;
     _Atomic(struct kvm_run *) run;
     pthread_t runner;
+    _Atomic bool stop;
 } caller;
 
 static void on_signal(int sig)
@@ -59,7 +60,7 @@ static void *call_out(void *arg)
     struct timespec t = {.tv_nsec = RUN_NS};
     struct kvm_run *run;
 
-    for (;;) {
+    while (!atomic_load(&caller.stop)) {
         nanosleep(&t, NULL);
         run = atomic_load(&caller.run);
         if (!run)
@@ -68,6 +69,13 @@ static void *call_out(void *arg)
         pthread_kill(caller.runner, SIGUSR1);
     }
     return NULL;
+}
+
+/* Before a sanitizer looks for leaks, which takes threads apart. */
+static void at_end(void)
+{
+    atomic_store(&caller.stop, true);
+    pthread_join(caller.thread, NULL);
 }
 
 static u8 *edge_of(size_t size)
@@ -90,7 +98,7 @@ static void set_up(void)
     argument = edge_of(ROOM);
     sigaction(SIGUSR1, &sa, NULL);
     caller.runner = pthread_self();
-    if (pthread_create(&caller.thread, NULL, call_out, NULL))
+    if (pthread_create(&caller.thread, NULL, call_out, NULL) || atexit(at_end))
         abort();
 }
 
