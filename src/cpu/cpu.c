@@ -35,9 +35,6 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
     rc = block_cache_create(&c->blocks);
     if (rc)
         goto free_cpu;
-    rc = jit_create(c);
-    if (rc)
-        goto free_cpu;
     rc = cpu_world_add(world, c);
     if (rc)
         goto free_cpu;
@@ -46,7 +43,6 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
     return 0;
 
 free_cpu:
-    jit_free(c);
     block_cache_free(c->blocks);
     free(c);
     return rc;

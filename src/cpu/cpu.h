@@ -312,6 +312,7 @@ struct cpu_jit {
     const struct insn *insn; /* the insn that an op was called for, */
     s32 rc;                 /* and what it returned */
     u32 host_mxcsr;
+    bool tried;             /* to make a translator */
     bool vec_live;          /* vector, mask and MXCSR state are in the host's registers, not in (vec) */
     bool x87_live;          /* the same of x87 and MMX state, but for these, which the host's would be ours: */
     u16 fop;

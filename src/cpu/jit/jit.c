@@ -38,29 +38,28 @@
 
 static _Thread_local struct cpu *attached;
 
-int jit_create(struct cpu *c)
+static void create(struct cpu *c)
 {
     const char *engine = getenv("UVIRT_ENGINE");
     struct jit *j;
-    int rc;
 
     if (engine && !strcmp(engine, "interp"))
-        return 0;
+        return;
     j = calloc(1, sizeof(*j));
     if (!j)
-        return -ENOMEM;
-    rc = jit_code_create(j);
-    if (rc) {
+        return;
+    if (jit_code_create(j)) {
         free(j);
-        return rc;
+        return;
     }
     c->j.self = (u64)(uintptr_t)c;
     c->j.host_mxcsr = HOST_MXCSR;
     c->jit = j;
+    j->host_bmi2 = __builtin_cpu_supports("bmi2");
     jit_glue_make(j);
     j->hot_start = j->hot.at;
-    j->host_bmi2 = __builtin_cpu_supports("bmi2");
-    return engine && !strcmp(engine, "lockstep") ? lockstep_create(c) : 0;
+    if (engine && !strcmp(engine, "lockstep") && lockstep_create(c))
+        jit_free(c);
 }
 
 void jit_free(struct cpu *c)
@@ -91,6 +90,10 @@ void jit_flush(struct cpu *c)
 
 void jit_attach(struct cpu *c)
 {
+    if (unlikely(!c->j.tried)) {
+        c->j.tried = true;
+        create(c);
+    }
     if (!c->jit || attached == c)
         return;
     syscall(SYS_arch_prctl, ARCH_SET_GS, c);

@@ -9,14 +9,13 @@
  * UVIRT_ENGINE=interp) runs everything in the interpreter.
  */
 
-/* Give (c) a translator if the environment allows. 0, or -ENOMEM. */
-int jit_create(struct cpu *c);
+/* What jit_attach() made. */
 void jit_free(struct cpu *c);
 
 /* Every block goes: so does their code. Called by block_cache_flush(). */
 void jit_flush(struct cpu *c);
 
-/* Before guest code runs on this thread: have GS point to (c). */
+/* Before guest code runs on this thread: give (c) its translator, the first time, and have GS point to (c). */
 void jit_attach(struct cpu *c);
 
 /*
