@@ -10,7 +10,7 @@ Each command is bench/engine/main.c's program, or starts a virtual machine with 
 What is compared is CPU time. For native it is the program's own. For a virtual machine it is that of its whole
 process, from the order to the answer: its guest's clock would count what the host gave to others. What an order
 costs by itself (no iteration) is taken off. Only the two-CPU rows are about elapsed time; from the guest's clock
-they take off how long the busiest threads waited for a host CPU (/proc/PID/task/TID/schedstat).
+they take off how long the vCPU thread that was last waited for a host CPU (/proc/PID/task/TID/schedstat).
 """
 import argparse
 import json
@@ -147,13 +147,17 @@ class Machine:
         return max(1, round(count * sample / took))
 
     def elapsed(self, count):
-        """Nanoseconds that two processes with so many iterations each took, less the waits for a host CPU."""
+        """Nanoseconds that two processes with so many iterations each took, less the waits for a host CPU.
+
+        Waits include some from before the guest's clock starts, so CPU time is a lower bound; and the thread that
+        is done first idles while the other still waits, so the other counts.
+        """
         before = threads(self.child.pid)
         wall = int(self.ask(f"run {count} 2")[2])
         after = threads(self.child.pid)
-        used = {t: (after[t][0] - before[t][0], after[t][1] - before[t][1]) for t in after if t in before}
-        most = max(cpu for cpu, _ in used.values())
-        return max(wall - wait for cpu, wait in used.values() if cpu > most / 4)
+        used = [(after[t][0] - before[t][0], after[t][1] - before[t][1]) for t in after if t in before]
+        most = max(cpu for cpu, _ in used)
+        return max(most, min(wall - wait for cpu, wait in used if cpu > most / 4))
 
     def kill(self):
         if self.child is None:
@@ -264,7 +268,7 @@ def parallel(machines, rounds, sample):
         try:
             for m in {a, b}:
                 m.begin(PARALLEL)
-            count = a.calibrate(4 * sample)
+            count = a.calibrate(max(4 * sample, 5e8))
             speedups = []
             for _ in range(rounds):
                 if one == "native":

@@ -69,27 +69,28 @@ INIT
 chmod +x "$out/root/init"
 (cd "$out/root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) >"$out/initrd"
 
-# machine CPUS TCG-MODEL: QEMU as boot.sh has it, with the kernel parameters that uvirt passes by itself.
+# qemu CPUS TCG-MODEL: as boot.sh has it, with the kernel parameters that uvirt passes by itself. Without
+# ACPI a microvm has one CPU, and with it no timer that TCG's clock could be compared with: two are a q35.
 append='console=ttyS0 quiet loglevel=1 panic=-1 8250.nr_uarts=1 pci=off tsc=reliable no_timer_check'
 append+=' random.trust_cpu=on cryptomgr.notests mitigations=off'
-machine() {
-    local thread=single
-    [ "$1" = 1 ] || thread=multi
+qemu() {
+    local machine=microvm,acpi=off thread=single
+    [ "$1" = 1 ] || machine=q35 thread=multi
     command=(qemu-system-x86_64 -nodefaults -no-user-config -display none -serial stdio -no-reboot
-        -M "microvm,acpi=off" -accel "tcg,thread=$thread" -cpu "$2" -smp "$1" -m 512M
+        -M "$machine" -accel "tcg,thread=$thread" -cpu "$2" -smp "$1" -m 512M
         -kernel "$out/vmlinux" -initrd "$out/initrd" -append "$append")
 }
 uvirt=("${UVIRT:-build/uvirt}" run --mem 512M --kernel "$image" --initrd "$out/initrd" --append loglevel=1)
 arguments+=(:: native "${gbench[@]}" :: uvirt "${uvirt[@]}" --cpus 1 -- "${gbench[@]}")
 if [ $tcg = 1 ]; then
-    machine 1 max
+    qemu 1 max
     arguments+=(:: tcg "${command[@]}")
-    machine 1 max,-erms,-fsrm
+    qemu 1 max,-erms,-fsrm
     arguments+=(:: tcg-slow-string "${command[@]}")
 fi
 arguments+=(:: uvirt-2 "${uvirt[@]}" --cpus 2 -- "${gbench[@]}")
 if [ $tcg = 1 ]; then
-    machine 2 max,-erms,-fsrm
+    qemu 2 max,-erms,-fsrm
     arguments+=(:: tcg-2 "${command[@]}")
 fi
 exec python3 bench/engine.py --rounds "$rounds" --json "$out/result.json" --log "$out/log" \

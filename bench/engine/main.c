@@ -79,18 +79,17 @@ static u64 cpu_ns(void)
            (u64)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1000;
 }
 
-/* CPU 0 to `count` - 1 of those that this process began with. */
-static void use_cpus(const cpu_set_t *all, int count)
+/* Stay on one CPU: the index'th of those that this process began with. */
+static void use_cpu(const cpu_set_t *all, int index)
 {
-    cpu_set_t some;
-    CPU_ZERO(&some);
-    for (int cpu = 0; cpu < CPU_SETSIZE && count; cpu++) {
-        if (CPU_ISSET(cpu, all)) {
-            CPU_SET(cpu, &some);
-            count--;
-        }
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, all) && index-- == 0)
+            CPU_SET(cpu, &one);
     }
-    sched_setaffinity(0, sizeof(some), &some);
+    if (CPU_COUNT(&one))
+        sched_setaffinity(0, sizeof(one), &one);
 }
 
 /* fn(n) in each of `workers` processes; the CPU time of the one that used most. */
@@ -105,7 +104,7 @@ static u64 run_parallel(const struct bench *b, u64 n, int workers, const cpu_set
         if (pid < 0)
             die("fork");
         if (pid == 0) {
-            use_cpus(all, workers);
+            use_cpu(all, i % CPU_COUNT(all));
             ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
             sink += b->fn(n);
             ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - ns;
@@ -225,7 +224,7 @@ int main(int argc, char **argv)
         tcsetattr(0, TCSANOW, &t);
     }
     sched_getaffinity(0, sizeof(all), &all);
-    use_cpus(&all, 1); /* both ends of os.pipe on one CPU, as in a guest that has one */
+    use_cpu(&all, 0); /* both ends of os.pipe on one CPU, as in a guest that has one */
     if (!mkdtemp(dir) || chdir(dir))
         die(dir);
     serve(&all);
