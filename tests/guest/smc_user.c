@@ -55,7 +55,8 @@ static void by_own_stores(void)
     uint8_t *p = pages(2, PROT_READ | PROT_WRITE | PROT_EXEC);
 
     ok(patch_and_call(p, p), "an immediate patched in place");
-    ok(patch_and_call(p + PAGE - 3, p + PAGE - 3), "an instruction across two pages, patched in both");
+    ok(patch_and_call(p + PAGE - 3, p + PAGE - 3),
+       "an instruction across two pages, patched in both");
 }
 
 static void through_alias(void)
@@ -78,8 +79,8 @@ static void through_alias(void)
 static void in_the_same_block(void)
 {
     static const uint8_t code[] = {
-        0xb9, 0x10, 0x27, 0, 0, 0x89, 0x0d, 1, 0, 0, 0, 0xb8, 0, 0, 0, 0,
-        0x39, 0xc8, 0x75, 4, 0xff, 0xc9, 0x75, 0xed, 0x89, 0xc8, 0xc3,
+        0xb9, 0x10, 0x27, 0,    0,    0x89, 0x0d, 1,    0,    0,    0,    0xb8, 0,    0,
+        0,    0,    0x39, 0xc8, 0x75, 4,    0xff, 0xc9, 0x75, 0xed, 0x89, 0xc8, 0xc3,
     };
     uint8_t *p = pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
 
@@ -113,8 +114,8 @@ static void by_system_calls(void)
         return;
     for (int i = 0; i < 2000 && good; i++) {
         put_return(code, i);
-        good = write(fd[1], code, sizeof(code)) == sizeof(code) && read(fd[0], p, sizeof(code)) == sizeof(code) &&
-               call(p) == i;
+        good = write(fd[1], code, sizeof(code)) == sizeof(code) &&
+               read(fd[0], p, sizeof(code)) == sizeof(code) && call(p) == i;
     }
     ok(good, "written by read()");
 }

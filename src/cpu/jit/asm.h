@@ -45,8 +45,7 @@ static inline void asm_bytes(struct asm_buf *a, const void *b, size_t n)
     a->at += (u32)n;
 }
 
-#define ASM(a, ...)                                                                                \
-    asm_bytes(a, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
+#define ASM(a, ...) asm_bytes(a, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
 
 /* Point the rel32 at (at) to (target). One aligned-or-not 4-byte store: only the owner's thread runs the code. */
 static inline void asm_patch(u8 *rw, u32 at, u32 target)
@@ -117,11 +116,18 @@ static inline void asm_gs(struct asm_buf *a, unsigned op, unsigned reg, u32 disp
     asm_abs(a, reg, disp);
 }
 
-static inline void asm_gs_load(struct asm_buf *a, unsigned reg, u32 disp) { asm_gs(a, 0x8b, reg, disp); }
-static inline void asm_gs_store(struct asm_buf *a, unsigned reg, u32 disp) { asm_gs(a, 0x89, reg, disp); }
+static inline void asm_gs_load(struct asm_buf *a, unsigned reg, u32 disp)
+{
+    asm_gs(a, 0x8b, reg, disp);
+}
+static inline void asm_gs_store(struct asm_buf *a, unsigned reg, u32 disp)
+{
+    asm_gs(a, 0x89, reg, disp);
+}
 
 /* The same with gs:[base + disp]; (base) is not RSP or R12. */
-static inline void asm_gs_base(struct asm_buf *a, unsigned op, unsigned reg, unsigned base, u32 disp)
+static inline void asm_gs_base(struct asm_buf *a, unsigned op, unsigned reg, unsigned base,
+                               u32 disp)
 {
     ASM(a, 0x65, rex(REX_W, reg, 0, base), op, 0x80 | (reg & 7) << 3 | (base & 7));
     asm_u32(a, disp);
@@ -168,8 +174,8 @@ static inline void asm_mov_imm(struct asm_buf *a, unsigned reg, u64 imm)
 }
 
 /* ModRM, SIB, displacement of [base + index << scale + disp]; (index) REG_ZERO for none, (base) likewise. */
-static inline void asm_mem(struct asm_buf *a, unsigned reg, unsigned base, unsigned index, unsigned scale,
-                           s32 disp, bool wide)
+static inline void asm_mem(struct asm_buf *a, unsigned reg, unsigned base, unsigned index,
+                           unsigned scale, s32 disp, bool wide)
 {
     unsigned mod, r = (reg & 7) << 3;
 
@@ -182,7 +188,8 @@ static inline void asm_mem(struct asm_buf *a, unsigned reg, unsigned base, unsig
     if (index == REG_ZERO && (base & 7) != 4)
         asm_u8(a, mod << 6 | r | (base & 7));
     else
-        ASM(a, mod << 6 | r | 4, scale << 6 | (index == REG_ZERO ? 4 : index & 7) << 3 | (base & 7));
+        ASM(a, mod << 6 | r | 4,
+            scale << 6 | (index == REG_ZERO ? 4 : index & 7) << 3 | (base & 7));
     if (mod == 1)
         asm_u8(a, (u8)disp);
     else if (mod == 2)
@@ -190,8 +197,8 @@ static inline void asm_mem(struct asm_buf *a, unsigned reg, unsigned base, unsig
 }
 
 /* (op) reg, [base + index << scale + disp], 64 or 32 bits: 8B load, 89 store, 8D lea. */
-static inline void asm_op_mem(struct asm_buf *a, unsigned w, unsigned op, unsigned reg, unsigned base,
-                              unsigned index, unsigned scale, s32 disp)
+static inline void asm_op_mem(struct asm_buf *a, unsigned w, unsigned op, unsigned reg,
+                              unsigned base, unsigned index, unsigned scale, s32 disp)
 {
     ASM(a, rex(w, reg, index == REG_ZERO ? 0 : index, base == REG_ZERO ? 0 : base), op);
     asm_mem(a, reg, base, index, scale, disp, false);

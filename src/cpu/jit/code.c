@@ -24,7 +24,8 @@ int jit_code_create(struct jit *j)
         rx = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     }
     close(fd);
-    meta = mmap(NULL, JIT_META_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    meta = mmap(NULL, JIT_META_SIZE, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     j->hot.rw = rw == MAP_FAILED ? NULL : rw;
     j->rx = rx == MAP_FAILED ? NULL : rx;
     j->meta = meta == MAP_FAILED ? NULL : meta;

@@ -11,8 +11,8 @@
 #define JIT_META_SIZE (12u << 20)
 
 /* Offsets from GS. */
-#define GS(field) ((u32)offsetof(struct cpu, field))
-#define GS_REG(n) ((u32)(offsetof(struct cpu, r) + 8 * (n)))
+#define GS(field)     ((u32)offsetof(struct cpu, field))
+#define GS_REG(n)     ((u32)(offsetof(struct cpu, r) + 8 * (n)))
 #define GS_VIEW(view) ((u32)(sizeof(struct cpu) + (view) * sizeof(struct tlb)))
 
 /* An exit of a translation that can be linked to the translation of its target. */
@@ -38,9 +38,9 @@ struct jit_code {
     struct jit_code *next; /* in its page */
     u32 entry[JIT_ENTRIES];
     u32 hot_end;
-    bool once;             /* not to be run by both engines */
-    u16 flags_in;          /* arithmetic RFLAGS bits that it may read before writing them */
-    u16 count;             /* insns of the block that were translated */
+    bool once;    /* not to be run by both engines */
+    u16 flags_in; /* arithmetic RFLAGS bits that it may read before writing them */
+    u16 count;    /* insns of the block that were translated */
     u16 nsites;
     struct jit_site site[];
 };
@@ -50,28 +50,29 @@ struct jit_page {
     struct jit_page *next; /* in its hash chain */
     gpa_t gpa;
     struct jit_code *codes;
-    u32 gen, recheck;      /* as in struct block, of all of (codes) */
-    u64 lin;               /* where it is mapped, */
+    u32 gen, recheck;            /* as in struct block, of all of (codes) */
+    u64 lin;                     /* where it is mapped, */
     u32 lin_epoch, global_epoch; /* as of this link_epoch or, if (global), this global_epoch */
-    bool global;           /* by a global page in the upper half */
-    u32 kills;             /* how often its code changed */
+    bool global;                 /* by a global page in the upper half */
+    u32 kills;                   /* how often its code changed */
 };
 
 #define JIT_PAGES 4096
 
 /* Guest state that is not always in the host's registers. */
-#define JIT_LIVE_VEC BIT(0)
-#define JIT_LIVE_X87 BIT(1)
+#define JIT_LIVE_VEC   BIT(0)
+#define JIT_LIVE_X87   BIT(1)
 #define JIT_LIVE_KINDS 4
 
 /* Routines that translations share; made once for each vCPU. */
 struct jit_glue {
-    u32 enter;       /* called from C: (cpu) */
-    u32 leave;       /* exits: cpu->rip and j.site are set */
-    u32 leave_none;  /* the same without a site */
-    u32 op[2][JIT_LIVE_KINDS]; /* run the op of the insn at T0: [stack window refilled][state live afterwards] */
-    u32 op_tail;     /* run the op and go on at the translation of wherever it led; does not return */
-    u32 vec_load, x87_load;    /* make that state live */
+    u32 enter;      /* called from C: (cpu) */
+    u32 leave;      /* exits: cpu->rip and j.site are set */
+    u32 leave_none; /* the same without a site */
+    /* Run the op of the insn at T0: [stack window refilled][state live afterwards]. */
+    u32 op[2][JIT_LIVE_KINDS];
+    u32 op_tail; /* run the op and go on at the translation of wherever it led; does not return */
+    u32 vec_load, x87_load; /* make that state live */
 };
 
 struct jit {
@@ -84,8 +85,8 @@ struct jit {
     size_t meta_used;
     struct jit_page *page[JIT_PAGES];
     struct decoded insn[BLOCK_INSNS]; /* of the block being translated */
-    u64 target; /* cpu->rip when translated code was left last */
-    struct cpu_undo *lockstep; /* NULL: not in lock-step mode */
+    u64 target;                       /* cpu->rip when translated code was left last */
+    struct cpu_undo *lockstep;        /* NULL: not in lock-step mode */
 };
 
 /* Map the memory and make the glue. 0 or -ENOMEM. code.c. */

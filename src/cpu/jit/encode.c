@@ -90,7 +90,9 @@ static void vex_prefix(struct asm_buf *a, const struct decoded *d, const struct 
     u8 last = p[0] == 0xc5 ? p[1] : p[2]; /* holds vvvv, L, pp in both forms */
     u8 w = p[0] == 0xc5 ? 0 : p[2] & 0x80;
 
-    ASM(a, 0xc4, (~f->reg >> 3 & 1) << 7 | (~f->index >> 3 & 1) << 6 | (~f->rm >> 3 & 1) << 5 | (d->map & 31),
+    ASM(a, 0xc4,
+        (~f->reg >> 3 & 1) << 7 | (~f->index >> 3 & 1) << 6 | (~f->rm >> 3 & 1) << 5 |
+            (d->map & 31),
         w | (~f->vvvv & 15) << 3 | (last & 7));
 }
 
@@ -100,8 +102,10 @@ static void evex_prefix(struct asm_buf *a, const struct decoded *d, const struct
     u8 bit = f->mem ? ~f->index >> 3 & 1 : ~f->rm >> 4 & 1;
 
     ASM(a, 0x62,
-        (~f->reg >> 3 & 1) << 7 | bit << 6 | (~f->rm >> 3 & 1) << 5 | (~f->reg >> 4 & 1) << 4 | (p[1] & 15),
-        (p[2] & 0x80) | (~f->vvvv & 15) << 3 | (p[2] & 7), (p[3] & 0xf7) | (~f->vvvv >> 4 & 1) << 3);
+        (~f->reg >> 3 & 1) << 7 | bit << 6 | (~f->rm >> 3 & 1) << 5 | (~f->reg >> 4 & 1) << 4 |
+            (p[1] & 15),
+        (p[2] & 0x80) | (~f->vvvv & 15) << 3 | (p[2] & 7),
+        (p[3] & 0xf7) | (~f->vvvv >> 4 & 1) << 3);
 }
 
 void xlat_encode(struct asm_buf *a, const struct decoded *d, const struct xlat_operands *o)

@@ -67,7 +67,8 @@ static bool shift_may_be_zero(const struct decoded *d)
 static struct xlat_flags effects(const struct xlat *x, unsigned i)
 {
     const struct decoded *d = &x->d[i];
-    struct xlat_flags f = {.read = d->cc_read, .kill = d->cc_set, .touch = d->cc_set | d->cc_undefined};
+    struct xlat_flags f = {
+        .read = d->cc_read, .kill = d->cc_set, .touch = d->cc_set | d->cc_undefined};
 
     switch ((enum xlat_kind)x->kind[i]) {
     case XLAT_CALL:

@@ -17,7 +17,8 @@
 
 #include <Zydis/DecoderTypes.h>
 
-#define JUMP(view, field) ((view) + (u32)(offsetof(struct tlb, j) + offsetof(struct tlb_jump, field)))
+#define JUMP(view, field)                                                                          \
+    ((view) + (u32)(offsetof(struct tlb, j) + offsetof(struct tlb_jump, field)))
 
 static const struct insn *current(const struct xlat *x)
 {
@@ -51,7 +52,9 @@ static struct jit_site *site_new(struct xlat *x, u8 entry)
 {
     struct jit_site *s = &x->code->site[x->code->nsites++];
 
-    *s = (struct jit_site){.from = x->code, .entry = entry, .insn_off = current(x)->off,
+    *s = (struct jit_site){.from = x->code,
+                           .entry = entry,
+                           .insn_off = current(x)->off,
                            .call = x->kind[x->i] == XLAT_CALL_REL};
     return s;
 }
@@ -205,11 +208,11 @@ static void look_up(struct xlat *x)
     asm_gs_cmp32(a, GS(request), 0);
     xlat_slow_from(x, asm_jcc(a, ASM_NE));
     asm_mov(a, HOST_T1, HOST_T0);
-    ASM(a, 0x49, 0xc1, 0xe8 | (HOST_T1 & 7), PAGE_SHIFT);                      /* shr t1, 12 */
-    ASM(a, 0x45, 0x31, 0xc0 | (HOST_T0 & 7) << 3 | (HOST_T1 & 7));             /* xor t1d, t0d */
-    ASM(a, 0x41, 0x81, 0xe0 | (HOST_T1 & 7));                                  /* and t1d, mask */
+    ASM(a, 0x49, 0xc1, 0xe8 | (HOST_T1 & 7), PAGE_SHIFT);          /* shr t1, 12 */
+    ASM(a, 0x45, 0x31, 0xc0 | (HOST_T0 & 7) << 3 | (HOST_T1 & 7)); /* xor t1d, t0d */
+    ASM(a, 0x41, 0x81, 0xe0 | (HOST_T1 & 7));                      /* and t1d, mask */
     asm_u32(a, TLB_JUMP_SIZE - 1);
-    ASM(a, 0x41, 0xc1, 0xe0 | (HOST_T1 & 7), 4);                               /* shl t1d, 4 */
+    ASM(a, 0x41, 0xc1, 0xe0 | (HOST_T1 & 7), 4); /* shl t1d, 4 */
     asm_gs_base(a, 0x3b, HOST_T0, HOST_T1, JUMP(x->view, rip));
     xlat_slow_from(x, asm_jcc(a, ASM_NE));
 }

@@ -51,7 +51,8 @@ static void move_vector(struct asm_buf *a, unsigned n, bool store)
 {
     asm_u8(a, 0x65);
     if (host_has_avx512())
-        ASM(a, 0x62, (~n >> 3 & 1) << 7 | 0x60 | (~n >> 4 & 1) << 4 | 1, 0xfe, 0x48, store ? 0x7f : 0x6f);
+        ASM(a, 0x62, (~n >> 3 & 1) << 7 | 0x60 | (~n >> 4 & 1) << 4 | 1, 0xfe, 0x48,
+            store ? 0x7f : 0x6f);
     else if (host_has_avx())
         ASM(a, 0xc5, (~n >> 3 & 1) << 7 | 0x7e, store ? 0x7f : 0x6f);
     else if (n & 8)
@@ -101,8 +102,8 @@ static void test_upper_halves(struct asm_buf *a)
             ASM(a, 0x65, 0xc5, 0xfc, 0x56); /* vorps ymm0, ymm0, gs:[…] */
             asm_abs(a, 0, GS(vec.zmm) + 64 * n);
         }
-        ASM(a, 0xc4, 0xe3, 0x7d, 0x19, 0xc0, 1);   /* vextractf128 xmm0, ymm0, 1 */
-        ASM(a, 0xc4, 0xe2, 0x79, 0x17, 0xc0);      /* vptest xmm0, xmm0 */
+        ASM(a, 0xc4, 0xe3, 0x7d, 0x19, 0xc0, 1); /* vextractf128 xmm0, ymm0, 1 */
+        ASM(a, 0xc4, 0xe2, 0x79, 0x17, 0xc0);    /* vptest xmm0, xmm0 */
         return;
     }
     move_vector(a, 0, false);
@@ -214,7 +215,8 @@ static u32 make_x87_load(struct asm_buf *a)
 {
     u32 at = a->at;
 
-    ASM(a, 0x65, 0x48, 0xc7); /* mov qword gs:[XSTATE_BV], 1: the image counts, also when xsave found it initial */
+    ASM(a, 0x65, 0x48,
+        0xc7); /* mov qword gs:[XSTATE_BV], 1: the image counts, also when xsave found it initial */
     asm_abs(a, 0, GS(vec.xsave_header));
     asm_u32(a, XCR0_X87);
     move_x87(a, 5);
@@ -404,17 +406,17 @@ static u32 make_op_tail(struct asm_buf *a, const struct stores *s, u32 dispatch,
     end_op(a, dispatch, ret);
     asm_here8(a, next);
     asm_gs_load(a, REG_RSI, GS(j.insn));
-    ASM(a, 0x0f, 0xb7, 0x46, offsetof(struct insn, off));  /* movzx eax, word [rsi + off] */
-    ASM(a, 0x0f, 0xb6, 0x4e, offsetof(struct insn, len));  /* movzx ecx, byte [rsi + len] */
-    ASM(a, 0x48, 0x01, 0xc8);                              /* add rax, rcx */
+    ASM(a, 0x0f, 0xb7, 0x46, offsetof(struct insn, off)); /* movzx eax, word [rsi + off] */
+    ASM(a, 0x0f, 0xb6, 0x4e, offsetof(struct insn, len)); /* movzx ecx, byte [rsi + len] */
+    ASM(a, 0x48, 0x01, 0xc8);                             /* add rax, rcx */
     asm_gs(a, 0x03, REG_RAX, GS_REG(REG_IPBASE));
     asm_gs_store(a, REG_RAX, GS(rip));
     asm_jmp_to(a, dispatch);
     return at;
 }
 
-static u32 make_op(struct asm_buf *a, const struct jit_glue *g, const struct stores *s, u32 dispatch, u32 ret,
-                   bool stack, unsigned live)
+static u32 make_op(struct asm_buf *a, const struct jit_glue *g, const struct stores *s,
+                   u32 dispatch, u32 ret, bool stack, unsigned live)
 {
     u32 at = a->at, out;
 

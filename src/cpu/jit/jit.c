@@ -32,8 +32,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HOT 12        /* runs of a block before it is translated */
-#define KILLS_MAX 24  /* a page whose code changed that often is left to the interpreter … */
+#define HOT        12 /* runs of a block before it is translated */
+#define KILLS_MAX  24 /* a page whose code changed that often is left to the interpreter … */
 #define KILLS_COOL 64 /* … but for one of so many hot blocks */
 
 static _Thread_local struct cpu *attached;
@@ -178,7 +178,8 @@ static bool translate(struct cpu *c, struct block *b)
     clock_gettime(CLOCK_MONOTONIC, &from);
     b->code = p ? jit_translate(c, b, p) : NULL;
     clock_gettime(CLOCK_MONOTONIC, &to);
-    c->stats.translate_ns += (u64)(to.tv_sec - from.tv_sec) * 1000000000 + (u64)to.tv_nsec - (u64)from.tv_nsec;
+    c->stats.translate_ns +=
+        (u64)(to.tv_sec - from.tv_sec) * 1000000000 + (u64)to.tv_nsec - (u64)from.tv_nsec;
     if (!b->code) {
         block_cache_flush(c);
         return false;
@@ -200,11 +201,14 @@ static void link_exit(struct cpu *c, struct jit_site *s, const struct block *b)
         return;
     if (s->epoch_at) {
         bool global = from->page->global && to->page->global;
-        u32 watched[2] = {global ? GS(global_epoch) : GS(link_epoch), global ? c->global_epoch : c->link_epoch};
+        u32 watched[2] = {global ? GS(global_epoch) : GS(link_epoch),
+                          global ? c->global_epoch : c->link_epoch};
 
-        if (global ? from->page->global_epoch != c->global_epoch : from->page->lin_epoch != c->link_epoch)
+        if (global ? from->page->global_epoch != c->global_epoch
+                   : from->page->lin_epoch != c->link_epoch)
             return;
-        memcpy(j->hot.rw + s->epoch_at - 4, watched, sizeof(watched)); /* disp32 and imm32 of the compare */
+        memcpy(j->hot.rw + s->epoch_at - 4, watched,
+               sizeof(watched)); /* disp32 and imm32 of the compare */
     } else if (from->page != to->page) {
         return;
     }

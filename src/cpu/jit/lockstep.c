@@ -23,8 +23,8 @@
 #include <stdlib.h>
 
 #define STORES_MAX 4096
-#define BYTES_MAX (1u << 20)
-#define TRIES 3
+#define BYTES_MAX  (1u << 20)
+#define TRIES      3
 
 struct store {
     u64 lin;
@@ -60,7 +60,8 @@ void lockstep_note_store(struct cpu *c, u64 lin, u8 *host, unsigned len)
 
 static struct cpu_undo *undo_of(struct cpu *c)
 {
-    struct cpu_undo *u = (struct cpu_undo *)((const char *)c->bus - offsetof(struct cpu_undo, proxy));
+    struct cpu_undo *u =
+        (struct cpu_undo *)((const char *)c->bus - offsetof(struct cpu_undo, proxy));
 
     u->once = true;
     return u;
@@ -166,10 +167,18 @@ void lockstep_free(struct cpu *c)
 bool lockstep_repeats(const struct decoded *d)
 {
     switch (d->mnemonic) {
-    case ZYDIS_MNEMONIC_RDTSC: case ZYDIS_MNEMONIC_RDTSCP: case ZYDIS_MNEMONIC_RDPMC:
-    case ZYDIS_MNEMONIC_RDRAND: case ZYDIS_MNEMONIC_RDSEED: case ZYDIS_MNEMONIC_RDMSR:
-    case ZYDIS_MNEMONIC_WRMSR: case ZYDIS_MNEMONIC_LDTILECFG: case ZYDIS_MNEMONIC_TILERELEASE:
-    case ZYDIS_MNEMONIC_XRSTOR: case ZYDIS_MNEMONIC_XRSTOR64: case ZYDIS_MNEMONIC_XRSTORS:
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_RDTSCP:
+    case ZYDIS_MNEMONIC_RDPMC:
+    case ZYDIS_MNEMONIC_RDRAND:
+    case ZYDIS_MNEMONIC_RDSEED:
+    case ZYDIS_MNEMONIC_RDMSR:
+    case ZYDIS_MNEMONIC_WRMSR:
+    case ZYDIS_MNEMONIC_LDTILECFG:
+    case ZYDIS_MNEMONIC_TILERELEASE:
+    case ZYDIS_MNEMONIC_XRSTOR:
+    case ZYDIS_MNEMONIC_XRSTOR64:
+    case ZYDIS_MNEMONIC_XRSTORS:
     case ZYDIS_MNEMONIC_XRSTORS64:
         return false;
     default:
@@ -221,7 +230,8 @@ static bool memory_equal(const struct cpu_undo *u)
         bool shadowed = false;
 
         for (unsigned k = i + 1; k < u->count; k++)
-            shadowed |= u->store[k].host < s->host + s->len && s->host < u->store[k].host + u->store[k].len;
+            shadowed |=
+                u->store[k].host < s->host + s->len && s->host < u->store[k].host + u->store[k].len;
         if (!shadowed && memcmp(u->outcome + s->at, s->host, s->len))
             return false;
     }
@@ -234,9 +244,11 @@ static bool state_equal(const struct cpu *a, const struct cpu *b, int rc)
     return !memcmp(a->r, b->r, 16 * sizeof(a->r[0])) && a->rflags == b->rflags &&
            (rc != OP_END || (a->rip == b->rip && a->cc == b->cc)) &&
            (rc != OP_FAULT || !memcmp(&a->exc, &b->exc, sizeof(a->exc))) &&
-           !memcmp(a->vec.zmm, b->vec.zmm, sizeof(a->vec.zmm)) && !memcmp(a->vec.k, b->vec.k, sizeof(a->vec.k)) &&
-           !memcmp(&a->vec.x87, &b->vec.x87, sizeof(a->vec.x87)) && a->cr0 == b->cr0 && a->cr2 == b->cr2 &&
-           a->cr3 == b->cr3 && a->cr4 == b->cr4 && a->cpl == b->cpl && !memcmp(a->seg, b->seg, sizeof(a->seg));
+           !memcmp(a->vec.zmm, b->vec.zmm, sizeof(a->vec.zmm)) &&
+           !memcmp(a->vec.k, b->vec.k, sizeof(a->vec.k)) &&
+           !memcmp(&a->vec.x87, &b->vec.x87, sizeof(a->vec.x87)) && a->cr0 == b->cr0 &&
+           a->cr2 == b->cr2 && a->cr3 == b->cr3 && a->cr4 == b->cr4 && a->cpl == b->cpl &&
+           !memcmp(a->seg, b->seg, sizeof(a->seg));
 }
 
 static void state_put_back(struct cpu *c, const struct cpu *from)
@@ -258,7 +270,8 @@ static void report_state(const struct cpu *c, const char *who, int rc)
             (unsigned long long)c->rip, c->cc, (unsigned long long)c->rflags, c->vec.x87.mxcsr,
             (unsigned long long)c->cr2);
     for (unsigned i = 0; i < 16; i++)
-        fprintf(stderr, "  r%-2u %016llx%s", i, (unsigned long long)c->r[i], i % 4 == 3 ? "\n" : "");
+        fprintf(stderr, "  r%-2u %016llx%s", i, (unsigned long long)c->r[i],
+                i % 4 == 3 ? "\n" : "");
 }
 
 static void report_bytes(const char *what, const u8 *p, size_t n)
@@ -302,7 +315,8 @@ static int report(struct cpu *c, const struct block *b, int rc_interp, int rc)
 }
 
 /* Both engines, once. True: they agree, or nothing can be said; (*rc) and (*in) are then the outcome. */
-static bool run_both(struct cpu *c, struct block *b, int *rc_interp, int *rc, const struct insn **in)
+static bool run_both(struct cpu *c, struct block *b, int *rc_interp, int *rc,
+                     const struct insn **in)
 {
     struct cpu_undo *u = c->jit->lockstep;
     u64 smc = c->stats.smc;
@@ -325,7 +339,8 @@ static bool run_both(struct cpu *c, struct block *b, int *rc_interp, int *rc, co
     memory_put_back(u);
     state_put_back(c, &u->before);
     for (unsigned i = 0; i < u->count; i++) {
-        if (mmu_probe(c, u->store[i].lin, u->store[i].len, MMU_WRITE)) /* fast store entries, as the translation expects */
+        if (mmu_probe(c, u->store[i].lin, u->store[i].len,
+                      MMU_WRITE)) /* fast store entries, as the translation expects */
             c->exc.pending = u->before.exc.pending;
     }
     c->cr2 = u->before.cr2;

@@ -18,11 +18,12 @@
 
 /* Offset of a field of the first entry in the table for loads or stores, from the view. */
 #define ENTRY(field, write)                                                                        \
-    ((u32)((write ? offsetof(struct tlb, w) : offsetof(struct tlb, r)) + offsetof(struct tlb_entry, field)))
+    ((u32)((write ? offsetof(struct tlb, w) : offsetof(struct tlb, r)) +                           \
+           offsetof(struct tlb_entry, field)))
 #define STACK(field) ((u32)(offsetof(struct tlb, stack) + offsetof(struct tlb_window, field)))
 _Static_assert(sizeof(struct tlb_entry) == 32, "index arithmetic below");
 #define INDEX_SHIFT (PAGE_SHIFT - 5)
-#define INDEX_MASK ((TLB_SIZE - 1) << 5)
+#define INDEX_MASK  ((TLB_SIZE - 1) << 5)
 
 static const struct insn *current(const struct xlat *x)
 {
@@ -50,7 +51,8 @@ void xlat_mem_ea(struct xlat *x, unsigned dst, bool wide)
         base = in_host(x, base, HOST_T0);
     if (index != REG_ZERO)
         index = in_host(x, index, HOST_T1);
-    asm_op_mem(x->a, wide && !in->ea_shift ? REX_W : 0, 0x8d, dst, base, index, in->scale, (s32)in->disp);
+    asm_op_mem(x->a, wide && !in->ea_shift ? REX_W : 0, 0x8d, dst, base, index, in->scale,
+               (s32)in->disp);
 }
 
 static void linear(struct xlat *x)
@@ -59,8 +61,8 @@ static void linear(struct xlat *x)
 
     xlat_mem_ea(x, HOST_T0, true);
     if (in->seg == SEG_FS || in->seg == SEG_GS)
-        asm_gs(x->a, 0x03, HOST_T0, GS(seg) + in->seg * sizeof(struct cpu_seg) +
-                                        (u32)offsetof(struct cpu_seg, base));
+        asm_gs(x->a, 0x03, HOST_T0,
+               GS(seg) + in->seg * sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, base));
 }
 
 /* [base + disp] off a register that the host has as well. */
@@ -106,7 +108,8 @@ static void index_from_t0(const struct xlat *x)
     struct asm_buf *a = x->a;
 
     if (x->j->host_bmi2) {
-        ASM(a, 0xc4, 0x43, 0x7b, 0xf0, 0xc0 | (HOST_T1 & 7) << 3 | (HOST_T0 & 7), INDEX_SHIFT); /* rorx t1d, t0d */
+        ASM(a, 0xc4, 0x43, 0x7b, 0xf0, 0xc0 | (HOST_T1 & 7) << 3 | (HOST_T0 & 7),
+            INDEX_SHIFT); /* rorx t1d, t0d */
     } else {
         ASM(a, 0x45, 0x89, 0xc0 | (HOST_T0 & 7) << 3 | (HOST_T1 & 7)); /* mov t1d, t0d */
         ASM(a, 0x41, 0xc1, 0xe8 | (HOST_T1 & 7), INDEX_SHIFT);         /* shr t1d */
@@ -153,7 +156,8 @@ void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, s
 
     if (stack_operand(in, size) && align <= 1) {
         xlat_stack_check(x, (s32)in->disp, write);
-        *m = (struct xlat_mem){.base = HOST_SP, .index = HOST_T1, .disp = (s32)in->disp, .spare = HOST_T0};
+        *m = (struct xlat_mem){
+            .base = HOST_SP, .index = HOST_T1, .disp = (s32)in->disp, .spare = HOST_T0};
         return;
     }
     xlat_flags_spill(x, x->flags[x->i].before);
@@ -165,8 +169,10 @@ void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, s
         asm_gs_base(a, 0x8b, HOST_T1, HOST_T1, x->view + ENTRY(delta, write));
         compare_t0(a, (u32)PAGE_SIZE - size);
         xlat_slow_from(x, asm_jcc(a, ASM_A));
-        *m = (struct xlat_mem){.base = in->base == REG_RSP ? HOST_SP : in->base, .index = HOST_T1,
-                               .disp = (s32)in->disp, .spare = HOST_T0};
+        *m = (struct xlat_mem){.base = in->base == REG_RSP ? HOST_SP : in->base,
+                               .index = HOST_T1,
+                               .disp = (s32)in->disp,
+                               .spare = HOST_T0};
         return;
     }
     compare_t0(a, (u32)PAGE_SIZE - size);

@@ -10,25 +10,79 @@
 static bool is_plain(u16 mnemonic)
 {
     switch (mnemonic) {
-    case ZYDIS_MNEMONIC_ADD: case ZYDIS_MNEMONIC_OR: case ZYDIS_MNEMONIC_ADC: case ZYDIS_MNEMONIC_SBB:
-    case ZYDIS_MNEMONIC_AND: case ZYDIS_MNEMONIC_SUB: case ZYDIS_MNEMONIC_XOR: case ZYDIS_MNEMONIC_CMP:
-    case ZYDIS_MNEMONIC_TEST: case ZYDIS_MNEMONIC_INC: case ZYDIS_MNEMONIC_DEC: case ZYDIS_MNEMONIC_NEG:
-    case ZYDIS_MNEMONIC_NOT: case ZYDIS_MNEMONIC_MOV: case ZYDIS_MNEMONIC_MOVZX: case ZYDIS_MNEMONIC_MOVSX:
-    case ZYDIS_MNEMONIC_MOVSXD: case ZYDIS_MNEMONIC_XCHG: case ZYDIS_MNEMONIC_BSWAP: case ZYDIS_MNEMONIC_MOVBE:
-    case ZYDIS_MNEMONIC_CBW: case ZYDIS_MNEMONIC_CWDE: case ZYDIS_MNEMONIC_CDQE: case ZYDIS_MNEMONIC_CWD:
-    case ZYDIS_MNEMONIC_CDQ: case ZYDIS_MNEMONIC_CQO: case ZYDIS_MNEMONIC_SHL: case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR: case ZYDIS_MNEMONIC_ROL: case ZYDIS_MNEMONIC_ROR: case ZYDIS_MNEMONIC_RCL:
-    case ZYDIS_MNEMONIC_RCR: case ZYDIS_MNEMONIC_SHLD: case ZYDIS_MNEMONIC_SHRD: case ZYDIS_MNEMONIC_IMUL:
-    case ZYDIS_MNEMONIC_MUL: case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTC: case ZYDIS_MNEMONIC_BSF: case ZYDIS_MNEMONIC_BSR: case ZYDIS_MNEMONIC_POPCNT:
-    case ZYDIS_MNEMONIC_LZCNT: case ZYDIS_MNEMONIC_TZCNT: case ZYDIS_MNEMONIC_ANDN: case ZYDIS_MNEMONIC_BEXTR:
-    case ZYDIS_MNEMONIC_BLSI: case ZYDIS_MNEMONIC_BLSMSK: case ZYDIS_MNEMONIC_BLSR: case ZYDIS_MNEMONIC_BZHI:
-    case ZYDIS_MNEMONIC_MULX: case ZYDIS_MNEMONIC_PDEP: case ZYDIS_MNEMONIC_PEXT: case ZYDIS_MNEMONIC_RORX:
-    case ZYDIS_MNEMONIC_SARX: case ZYDIS_MNEMONIC_SHLX: case ZYDIS_MNEMONIC_SHRX: case ZYDIS_MNEMONIC_ADCX:
-    case ZYDIS_MNEMONIC_ADOX: case ZYDIS_MNEMONIC_CRC32: case ZYDIS_MNEMONIC_XADD: case ZYDIS_MNEMONIC_CMPXCHG:
-    case ZYDIS_MNEMONIC_MOVNTI: case ZYDIS_MNEMONIC_CLC: case ZYDIS_MNEMONIC_STC: case ZYDIS_MNEMONIC_CMC:
-    case ZYDIS_MNEMONIC_LFENCE: case ZYDIS_MNEMONIC_SFENCE: case ZYDIS_MNEMONIC_MFENCE:
-    case ZYDIS_MNEMONIC_SAHF: case ZYDIS_MNEMONIC_LAHF:
+    case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_ADC:
+    case ZYDIS_MNEMONIC_SBB:
+    case ZYDIS_MNEMONIC_AND:
+    case ZYDIS_MNEMONIC_SUB:
+    case ZYDIS_MNEMONIC_XOR:
+    case ZYDIS_MNEMONIC_CMP:
+    case ZYDIS_MNEMONIC_TEST:
+    case ZYDIS_MNEMONIC_INC:
+    case ZYDIS_MNEMONIC_DEC:
+    case ZYDIS_MNEMONIC_NEG:
+    case ZYDIS_MNEMONIC_NOT:
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_MOVZX:
+    case ZYDIS_MNEMONIC_MOVSX:
+    case ZYDIS_MNEMONIC_MOVSXD:
+    case ZYDIS_MNEMONIC_XCHG:
+    case ZYDIS_MNEMONIC_BSWAP:
+    case ZYDIS_MNEMONIC_MOVBE:
+    case ZYDIS_MNEMONIC_CBW:
+    case ZYDIS_MNEMONIC_CWDE:
+    case ZYDIS_MNEMONIC_CDQE:
+    case ZYDIS_MNEMONIC_CWD:
+    case ZYDIS_MNEMONIC_CDQ:
+    case ZYDIS_MNEMONIC_CQO:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:
+    case ZYDIS_MNEMONIC_IMUL:
+    case ZYDIS_MNEMONIC_MUL:
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BSF:
+    case ZYDIS_MNEMONIC_BSR:
+    case ZYDIS_MNEMONIC_POPCNT:
+    case ZYDIS_MNEMONIC_LZCNT:
+    case ZYDIS_MNEMONIC_TZCNT:
+    case ZYDIS_MNEMONIC_ANDN:
+    case ZYDIS_MNEMONIC_BEXTR:
+    case ZYDIS_MNEMONIC_BLSI:
+    case ZYDIS_MNEMONIC_BLSMSK:
+    case ZYDIS_MNEMONIC_BLSR:
+    case ZYDIS_MNEMONIC_BZHI:
+    case ZYDIS_MNEMONIC_MULX:
+    case ZYDIS_MNEMONIC_PDEP:
+    case ZYDIS_MNEMONIC_PEXT:
+    case ZYDIS_MNEMONIC_RORX:
+    case ZYDIS_MNEMONIC_SARX:
+    case ZYDIS_MNEMONIC_SHLX:
+    case ZYDIS_MNEMONIC_SHRX:
+    case ZYDIS_MNEMONIC_ADCX:
+    case ZYDIS_MNEMONIC_ADOX:
+    case ZYDIS_MNEMONIC_CRC32:
+    case ZYDIS_MNEMONIC_XADD:
+    case ZYDIS_MNEMONIC_CMPXCHG:
+    case ZYDIS_MNEMONIC_MOVNTI:
+    case ZYDIS_MNEMONIC_CLC:
+    case ZYDIS_MNEMONIC_STC:
+    case ZYDIS_MNEMONIC_CMC:
+    case ZYDIS_MNEMONIC_LFENCE:
+    case ZYDIS_MNEMONIC_SFENCE:
+    case ZYDIS_MNEMONIC_MFENCE:
+    case ZYDIS_MNEMONIC_SAHF:
+    case ZYDIS_MNEMONIC_LAHF:
         return true;
     default:
         return (mnemonic >= ZYDIS_MNEMONIC_CMOVB && mnemonic <= ZYDIS_MNEMONIC_CMOVZ) ||
@@ -48,12 +102,20 @@ static bool is_jcc(u16 m)
 static bool changes_key(u16 mnemonic)
 {
     switch (mnemonic) {
-    case ZYDIS_MNEMONIC_FLDCW: case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR:
-    case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV:
-    case ZYDIS_MNEMONIC_LDMXCSR: case ZYDIS_MNEMONIC_VLDMXCSR:
-    case ZYDIS_MNEMONIC_FXRSTOR: case ZYDIS_MNEMONIC_FXRSTOR64:
-    case ZYDIS_MNEMONIC_XRSTOR: case ZYDIS_MNEMONIC_XRSTOR64:
-    case ZYDIS_MNEMONIC_XRSTORS: case ZYDIS_MNEMONIC_XRSTORS64:
+    case ZYDIS_MNEMONIC_FLDCW:
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_LDMXCSR:
+    case ZYDIS_MNEMONIC_VLDMXCSR:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_XRSTOR:
+    case ZYDIS_MNEMONIC_XRSTOR64:
+    case ZYDIS_MNEMONIC_XRSTORS:
+    case ZYDIS_MNEMONIC_XRSTORS64:
         return true;
     default:
         return false;
@@ -64,10 +126,17 @@ static bool changes_key(u16 mnemonic)
 static bool keeps_key(const struct decoded *d)
 {
     switch (d->mnemonic) {
-    case ZYDIS_MNEMONIC_SYSCALL: case ZYDIS_MNEMONIC_SYSRET: case ZYDIS_MNEMONIC_IRETQ:
-    case ZYDIS_MNEMONIC_STAC: case ZYDIS_MNEMONIC_CLAC: case ZYDIS_MNEMONIC_WRMSR:
-    case ZYDIS_MNEMONIC_INVLPG: case ZYDIS_MNEMONIC_INVPCID: case ZYDIS_MNEMONIC_WRPKRU:
-    case ZYDIS_MNEMONIC_INT3: case ZYDIS_MNEMONIC_INT:
+    case ZYDIS_MNEMONIC_SYSCALL:
+    case ZYDIS_MNEMONIC_SYSRET:
+    case ZYDIS_MNEMONIC_IRETQ:
+    case ZYDIS_MNEMONIC_STAC:
+    case ZYDIS_MNEMONIC_CLAC:
+    case ZYDIS_MNEMONIC_WRMSR:
+    case ZYDIS_MNEMONIC_INVLPG:
+    case ZYDIS_MNEMONIC_INVPCID:
+    case ZYDIS_MNEMONIC_WRPKRU:
+    case ZYDIS_MNEMONIC_INT3:
+    case ZYDIS_MNEMONIC_INT:
         return true;
     case ZYDIS_MNEMONIC_MOV:
         return d->op[0].kind == OPND_CR && (d->op[0].reg == 3 || d->op[0].reg == 8);
@@ -95,7 +164,8 @@ static bool operands_fit(const struct decoded *d, bool vec)
         const struct opnd *o = &d->op[i];
 
         if (o->kind != OPND_GPR && o->kind != OPND_MEM && o->kind != OPND_IMM &&
-            !(vec && (o->kind == OPND_VEC || o->kind == OPND_MASK || o->kind == OPND_MMX || o->kind == OPND_ST)))
+            !(vec && (o->kind == OPND_VEC || o->kind == OPND_MASK || o->kind == OPND_MMX ||
+                      o->kind == OPND_ST)))
             return false;
         if (o->kind == OPND_GPR && o->reg >= REG_R9 && o->reg <= REG_R11)
             slots++;
@@ -123,11 +193,13 @@ static enum xlat_kind classify_flow(const struct decoded *d)
 
     switch (d->mnemonic) {
     case ZYDIS_MNEMONIC_JMP:
-        return d->op[0].kind == OPND_IMM ? XLAT_JMP
-               : (mem && d->modrm_reg != 4) || d->op[0].kind == OPND_FAR ? XLAT_LEAVE : XLAT_JMP_INDIRECT;
+        return d->op[0].kind == OPND_IMM                                 ? XLAT_JMP
+               : (mem && d->modrm_reg != 4) || d->op[0].kind == OPND_FAR ? XLAT_LEAVE
+                                                                         : XLAT_JMP_INDIRECT;
     case ZYDIS_MNEMONIC_CALL:
-        return d->op[0].kind == OPND_IMM ? XLAT_CALL_REL
-               : (mem && d->modrm_reg != 2) || d->op[0].kind == OPND_FAR ? XLAT_LEAVE : XLAT_CALL_INDIRECT;
+        return d->op[0].kind == OPND_IMM                                 ? XLAT_CALL_REL
+               : (mem && d->modrm_reg != 2) || d->op[0].kind == OPND_FAR ? XLAT_LEAVE
+                                                                         : XLAT_CALL_INDIRECT;
     case ZYDIS_MNEMONIC_RET:
         return d->opcode == 0xc2 || d->opcode == 0xc3 ? XLAT_RET : XLAT_LEAVE;
     default:
@@ -189,8 +261,8 @@ static bool odd_prefixes(const struct decoded *d)
 
     if (!d->rex)
         return false;
-    return (next & 0xf0) == 0x40 || next == 0x66 || next == 0x67 || (next & 0xe7) == 0x26 || (next & 0xfe) == 0x64 ||
-           next == 0xf0 || (next & 0xfe) == 0xf2;
+    return (next & 0xf0) == 0x40 || next == 0x66 || next == 0x67 || (next & 0xe7) == 0x26 ||
+           (next & 0xfe) == 0x64 || next == 0xf0 || (next & 0xfe) == 0xf2;
 }
 
 enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, const struct insn *in)
@@ -211,7 +283,8 @@ enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, cons
         return XLAT_LEAVE;
     if (d->mnemonic == ZYDIS_MNEMONIC_CLI)
         return XLAT_CLI;
-    if (d->mnemonic == ZYDIS_MNEMONIC_STI) /* the insn in its shadow must be in this block; the op stops after STI */
+    if (d->mnemonic ==
+        ZYDIS_MNEMONIC_STI) /* the insn in its shadow must be in this block; the op stops after STI */
         return in + 1 < x->b->insn + x->b->count && !x->j->lockstep ? XLAT_STI : XLAT_CALL;
     if (does_nothing(d->mnemonic))
         return XLAT_NOTHING;
@@ -232,7 +305,8 @@ static bool in_slot(const struct opnd *o)
 }
 
 /* Give each general register operand its host register; those in slots get (scratch), then T0, T1. */
-static void assign(const struct decoded *d, const u8 scratch[2], u8 host[5], struct xlat_operands *o)
+static void assign(const struct decoded *d, const u8 scratch[2], u8 host[5],
+                   struct xlat_operands *o)
 {
     unsigned used = 0;
 
@@ -355,7 +429,8 @@ void xlat_native(struct xlat *x)
     if (mem) {
         unsigned align = x->kind[x->i] == XLAT_NATIVE ? 1 : vec_native_align(d);
 
-        xlat_mem_check(x, mem->size, align, mem->write || d->mnemonic == ZYDIS_MNEMONIC_CMPXCHG, &m);
+        xlat_mem_check(x, mem->size, align, mem->write || d->mnemonic == ZYDIS_MNEMONIC_CMPXCHG,
+                       &m);
         o.mem = &m;
         spare = scratch[0] = m.spare;
     }

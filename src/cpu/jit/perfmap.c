@@ -28,6 +28,7 @@ void perfmap_add(const struct cpu *c, const struct jit_code *k)
 {
     pthread_once(&once, init);
     if (map)
-        fprintf(map, "%llx %x guest_%llx\n", (unsigned long long)(uintptr_t)(c->jit->rx + k->entry[JIT_POLL]),
+        fprintf(map, "%llx %x guest_%llx\n",
+                (unsigned long long)(uintptr_t)(c->jit->rx + k->entry[JIT_POLL]),
                 k->hot_end - k->entry[JIT_POLL], (unsigned long long)c->rip);
 }

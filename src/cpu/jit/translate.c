@@ -149,7 +149,11 @@ static bool translate_insn(struct xlat *x)
 struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *page)
 {
     struct jit *j = c->jit;
-    struct xlat x = {.c = c, .j = j, .b = b, .page = page, .a = &j->hot,
+    struct xlat x = {.c = c,
+                     .j = j,
+                     .b = b,
+                     .page = page,
+                     .a = &j->hot,
                      .view = GS_VIEW((b->key & CPU_KEY_VIEW) >> CPU_KEY_VIEW_SHIFT)};
     bool ended = false;
 

@@ -6,22 +6,33 @@
 
 /* How an insn is translated. */
 enum xlat_kind {
-    XLAT_CALL,   /* by calling its op */
-    XLAT_LEAVE,  /* by calling its op, and translated code ends there: it may change what the block's key says */
-    XLAT_TAIL,   /* by calling its op; goes on wherever that leads, maybe in another view of the TLB */
-    XLAT_CLI, XLAT_STI,
+    XLAT_CALL, /* by calling its op */
+    XLAT_LEAVE, /* by calling its op, and translated code ends there: it may change what the block's key says */
+    XLAT_TAIL, /* by calling its op; goes on wherever that leads, maybe in another view of the TLB */
+    XLAT_CLI,
+    XLAT_STI,
     XLAT_NATIVE, /* by the host's own instruction on mapped operands */
     XLAT_VEC,    /* the same, with vector state */
-    XLAT_X87, XLAT_X87_CONTROL, /* the same, with x87 state; control: FOP, FIP and FDP stay */
-    XLAT_LEA, XLAT_NOTHING, XLAT_PUSH, XLAT_POP, XLAT_LEAVE_FRAME,
-    XLAT_JCC, XLAT_JMP, XLAT_CALL_REL, XLAT_JMP_INDIRECT, XLAT_CALL_INDIRECT, XLAT_RET,
+    XLAT_X87,
+    XLAT_X87_CONTROL, /* the same, with x87 state; control: FOP, FIP and FDP stay */
+    XLAT_LEA,
+    XLAT_NOTHING,
+    XLAT_PUSH,
+    XLAT_POP,
+    XLAT_LEAVE_FRAME,
+    XLAT_JCC,
+    XLAT_JMP,
+    XLAT_CALL_REL,
+    XLAT_JMP_INDIRECT,
+    XLAT_CALL_INDIRECT,
+    XLAT_RET,
 };
 
 /* What an insn does with the arithmetic flags, by RFLAGS bit. */
 struct xlat_flags {
-    u16 read;  /* may be read */
-    u16 kill;  /* certainly overwritten */
-    u16 touch; /* may be changed */
+    u16 read;          /* may be read */
+    u16 kill;          /* certainly overwritten */
+    u16 touch;         /* may be changed */
     u16 before, after; /* live there: some path may read them before they are overwritten */
 };
 
@@ -29,10 +40,10 @@ struct xlat_flags {
 struct xlat_slow {
     u32 from[4]; /* the jumps that lead there */
     u8 nfrom;
-    u8 index;    /* of the insn */
-    u8 live;     /* JIT_LIVE_*: state that hot code takes to be in registers */
+    u8 index; /* of the insn */
+    u8 live;  /* JIT_LIVE_*: state that hot code takes to be in registers */
     bool stack, restore_flags;
-    u32 resume;  /* back in hot code */
+    u32 resume; /* back in hot code */
 };
 
 #define XLAT_SITES (2 * BLOCK_INSNS + 2)
@@ -44,13 +55,13 @@ struct xlat {
     struct jit_page *page;
     struct jit_code *code;
     struct asm_buf *a;
-    const struct decoded *d;    /* of each insn of (b) */
+    const struct decoded *d; /* of each insn of (b) */
     u8 kind[BLOCK_INSNS];
     struct xlat_flags flags[BLOCK_INSNS + 1];
-    u16 self_in;                /* flags live at the block's start */
-    unsigned i;                 /* the insn being translated */
-    u32 view;                   /* GS offset of the TLB view */
-    u8 live;                    /* JIT_LIVE_*: known to be so */
+    u16 self_in; /* flags live at the block's start */
+    unsigned i;  /* the insn being translated */
+    u32 view;    /* GS offset of the TLB view */
+    u8 live;     /* JIT_LIVE_*: known to be so */
     /* Where the guest's flags are good at this point: neither when they are dead. */
     bool in_reg, in_mem;
     struct xlat_slow slow[BLOCK_INSNS];
@@ -85,7 +96,7 @@ void xlat_emit_flags_load(struct asm_buf *a, unsigned scratch);
 struct xlat_mem {
     u8 base, index; /* host registers; REG_ZERO: no index */
     s32 disp;
-    u8 spare;       /* the scratch register that is still free */
+    u8 spare; /* the scratch register that is still free */
 };
 
 /* Effective address of the current insn's memory operand into (dst), cut to 32 bits unless (wide). Clobbers T0, T1. */

@@ -78,5 +78,6 @@ bool x87_native(const struct decoded *d, bool *control)
         if (d->op[i].kind == OPND_VEC)
             return false;
     }
-    return !vec_stub_get(d, &s) && (s->flags & (VEC_FX | VEC_MXCSR)) == VEC_FX && (!d->has_mem || s->mem_size);
+    return !vec_stub_get(d, &s) && (s->flags & (VEC_FX | VEC_MXCSR)) == VEC_FX &&
+           (!d->has_mem || s->mem_size);
 }
