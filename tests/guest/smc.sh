@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Self-modifying code in a guest with two CPUs, in both engines.
+# Self-modifying code in a guest with two CPUs, in both engines; and a JIT compiler.
 set -u
 . "$(dirname "$0")/lib.bash"
 
@@ -16,4 +16,13 @@ run run --cpus 2 --disk "$work/disk,ro" -- "$work/user" </dev/null
 point "translated: every change of code is seen" passes
 UVIRT_ENGINE=interp run run --cpus 2 --disk "$work/disk,ro" -- "$work/user" </dev/null
 point "interpreted: every change of code is seen" passes
+
+if command -v luajit >/dev/null; then
+    want=$(luajit "$top/tests/guest/jit.lua")
+    run run --add "$top/tests/guest/jit.lua" -- luajit "$top/tests/guest/jit.lua" </dev/null
+    point "LuaJIT's code computes what it does on the host" ended 0 "$want"
+else
+    count=$((count + 1))
+    echo "ok $count - LuaJIT # SKIP there is no luajit"
+fi
 plan
