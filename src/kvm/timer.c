@@ -187,6 +187,17 @@ static void expire_all(struct irqchip *chip)
     timers_rearm(chip);
 }
 
+/*
+ * The timerfd has gone off and is set to nothing. If it did so a trifle before irqchip_now() gets there, the same
+ * deadline is set again: it must not look as if it still were.
+ */
+static void timerfd_fired(struct timers *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->armed = IRQ_DEADLINE_NONE;
+    pthread_mutex_unlock(&t->lock);
+}
+
 /* False when the thread is to end. */
 static bool serve(struct irqchip *chip, int timeout)
 {
@@ -199,8 +210,10 @@ static bool serve(struct irqchip *chip, int timeout)
         if (id == TIMER_ID_STOP)
             return false;
         if (id == TIMER_ID_TIMER) {
-            if (read(chip->timers.timer_fd, &count, sizeof(count)) > 0)
+            if (read(chip->timers.timer_fd, &count, sizeof(count)) > 0) {
+                timerfd_fired(&chip->timers);
                 expire_all(chip);
+            }
             continue;
         }
         pthread_mutex_lock(&chip->lock);
