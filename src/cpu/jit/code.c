@@ -60,10 +60,12 @@ static void populate(struct jit *j, u32 at, u32 *present)
 
 bool jit_has_room(struct jit *j)
 {
+    if (j->hot.at + ROOM > JIT_CODE_SIZE / 2 || j->cold.at + ROOM > JIT_CODE_SIZE ||
+        j->meta_used + ROOM > JIT_META_SIZE)
+        return false;
     populate(j, j->hot.at, &j->hot_present);
     populate(j, j->cold.at, &j->cold_present);
-    return j->hot.at + ROOM <= JIT_CODE_SIZE / 2 && j->cold.at + ROOM <= JIT_CODE_SIZE &&
-           j->meta_used + ROOM <= JIT_META_SIZE;
+    return true;
 }
 
 void *jit_meta_take(struct jit *j, size_t size)

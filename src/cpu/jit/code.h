@@ -23,6 +23,7 @@ struct jit_site {
     u32 epoch_at; /* the imm32 that link_epoch is compared with; 0: within the page, no check */
     u16 insn_off; /* of its branch, in the page */
     u8 entry;     /* enum jit_entry: how it wants to get in */
+    bool branch;  /* not just the end of its block */
     bool call;
 };
 

@@ -55,6 +55,7 @@ static struct jit_site *site_new(struct xlat *x, u8 entry)
     *s = (struct jit_site){.from = x->code,
                            .entry = entry,
                            .insn_off = current(x)->off,
+                           .branch = true,
                            .call = x->kind[x->i] == XLAT_CALL_REL};
     return s;
 }
@@ -179,6 +180,7 @@ void xlat_jmp(struct xlat *x)
 void xlat_continue(struct xlat *x, u32 off)
 {
     emit_jump(x, off);
+    x->code->site[x->code->nsites - 1].branch = false;
 }
 
 /* Push the address after this insn; flags are spilled. */

@@ -9,8 +9,8 @@
  * together: jit_ready() looks at gen and recheck_epoch when it enters a page and, if either moved, compares
  * all of them with memory. When one differs, all go.
  *
- * Nothing is freed singly. When code memory or the arena of blocks is full everything goes; the run loop
- * calls from outside translated code only, so nobody stands on it.
+ * Nothing is freed singly. When code memory is full all translations go, and with the arena of blocks the blocks
+ * too; the run loop calls from outside translated code only, so nobody stands on it.
  *
  * One linear address: a page's code can be mapped twice. Links into another page and the jump cache would
  * then mix the two up, so entering a page by another address starts a new link_epoch.
@@ -100,6 +100,19 @@ void jit_attach(struct cpu *c)
     attached = c;
 }
 
+/* No room is left for code: all translations go, but not the blocks, one of which is about to run. */
+static void discard(struct cpu *c)
+{
+    for (unsigned i = 0; i < JIT_PAGES; i++) {
+        for (struct jit_page *p = c->jit->page[i]; p; p = p->next) {
+            for (struct jit_code *k = p->codes; k; k = k->next)
+                k->block->code = NULL;
+        }
+    }
+    jit_flush(c);
+    tlb_unlink(c);
+}
+
 static struct jit_page *page_get(struct cpu *c, const struct block *b)
 {
     struct jit *j = c->jit;
@@ -162,7 +175,7 @@ static bool worth_translating(const struct cpu *c, struct block *b, const struct
     return ++b->heat >= hot;
 }
 
-/* Translate (b). False: it is not hot, or there is no room, and then everything has gone. */
+/* Translate (b). False: it is not hot, or there was no room, and then all translations have gone. */
 static bool translate(struct cpu *c, struct block *b)
 {
     struct timespec from, to;
@@ -181,7 +194,7 @@ static bool translate(struct cpu *c, struct block *b)
     c->stats.translate_ns +=
         (u64)(to.tv_sec - from.tv_sec) * 1000000000 + (u64)to.tv_nsec - (u64)from.tv_nsec;
     if (!b->code) {
-        block_cache_flush(c);
+        discard(c);
         return false;
     }
     b->code->next = p->codes;
@@ -229,6 +242,7 @@ static bool page_locate(struct cpu *c, struct jit_page *p, u64 lin)
     }
     if (mmu_fetch(c, c->rip, &f)) {
         c->exc.pending = false;
+        c->exit = CPU_EXIT_NONE;
         return false;
     }
     if (p->lin != lin && (p->lin_epoch == c->link_epoch || p->global_epoch == c->global_epoch))
@@ -314,7 +328,7 @@ int jit_enter(struct cpu *c, struct block *b, const struct insn **in)
     }
     s = c->j.site;
     j->target = c->rip;
-    if (unlikely(s && (u64)((s64)(c->rip << 16) >> 16) != c->rip))
+    if (unlikely(s && s->branch && (u64)((s64)(c->rip << 16) >> 16) != c->rip))
         return branch_fault(c, s, in);
     return OP_END;
 }

@@ -20,7 +20,7 @@ void jit_attach(struct cpu *c);
 
 /*
  * Have (b), the block at c->rip, ready to be run by jit_run(). False: it is cold, or belongs to the interpreter, or
- * has just gone with all others. Links the exit that translated code was left by to (b).
+ * has just gone with all other translations. Links the exit that translated code was left by to (b).
  */
 bool jit_ready(struct cpu *c, struct block *b);
 

@@ -149,8 +149,7 @@ static bool translate_insn(struct xlat *x)
 struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *page)
 {
     struct jit *j = c->jit;
-    struct xlat x = {.c = c,
-                     .j = j,
+    struct xlat x = {.j = j,
                      .b = b,
                      .page = page,
                      .a = &j->hot,

@@ -46,10 +46,9 @@ struct xlat_slow {
     u32 resume; /* back in hot code */
 };
 
-#define XLAT_SITES (2 * BLOCK_INSNS + 2)
+#define XLAT_SITES (BLOCK_INSNS + 1) /* one for each insn, and the block's end */
 
 struct xlat {
-    struct cpu *c;
     struct jit *j;
     struct block *b;
     struct jit_page *page;
