@@ -252,6 +252,7 @@ enum cpu_exit_reason {
 #define CPU_REQ_EXCLUSIVE BIT(6) /* another vCPU wants everybody out of guest code */
 #define CPU_REQ_INIT BIT(7)
 #define CPU_REQ_SLOTS BIT(8)     /* memslots changed: drop the TLB and all blocks */
+#define CPU_REQ_CODE      BIT(10)    /* another vCPU has written code: world.h knows which pages */
 #define CPU_REQ_TICK BIT(9)      /* a moment has passed: look at stop_flag, call poll() */
 
 /* When cpu_bus.msr_trap() is called. */
@@ -343,6 +344,7 @@ struct cpu {
     u64 link_base;  /* of CS, that those links were made with; 0 in 64-bit mode */
     u32 global_epoch; /* the same for links among global pages */
     u32 recheck_epoch; /* changes when blocks must be compared with memory again */
+    u32 code_seen;     /* of mem_code_doubtful() */
     struct cpu_jit j;
 
     /* --- system --- */

@@ -31,11 +31,18 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #define TICK_NS 1000000
 #define TICKS_IDLE 50
+
+/* Pages whose code others have changed, for one vCPU; (n) above CPU_WORLD_CODES: too many to be told. */
+struct code_queue {
+    unsigned n;
+    gpa_t gpa[CPU_WORLD_CODES];
+};
 
 struct cpu_world {
     pthread_mutex_t lock;
@@ -45,6 +52,7 @@ struct cpu_world {
     unsigned waiting, outsiders; /* vCPUs, others, that want to be owner */
     bool owned;
     struct cpu *cpu[CPU_WORLD_MAX];
+    struct code_queue code[CPU_WORLD_MAX];
     unsigned top; /* no entry from here on was ever used */
     pthread_t ticker;
     pid_t ticker_pid;           /* 0: there is none */
@@ -143,6 +151,7 @@ int cpu_world_add(struct cpu_world *w, struct cpu *c)
             continue;
         w->cpu[i] = c;
         c->index = i;
+        w->code[i].n = 0;
         w->top = i < w->top ? w->top : i + 1;
         rc = 0;
         break;
@@ -211,6 +220,44 @@ void cpu_world_request(struct cpu_world *w, u32 bits, struct cpu *except)
     pthread_mutex_lock(&w->lock);
     request_locked(w, bits, except);
     pthread_mutex_unlock(&w->lock);
+}
+
+static void code_add(struct code_queue *q, gpa_t gpa)
+{
+    for (unsigned i = 0; i < q->n && i < CPU_WORLD_CODES; i++) {
+        if (q->gpa[i] == gpa)
+            return;
+    }
+    if (q->n < CPU_WORLD_CODES)
+        q->gpa[q->n] = gpa;
+    if (q->n <= CPU_WORLD_CODES)
+        q->n++;
+}
+
+void cpu_world_code_written(struct cpu_world *w, gpa_t gpa, struct cpu *writer)
+{
+    pthread_mutex_lock(&w->lock);
+    for (unsigned i = 0; i < w->top; i++) {
+        if (!w->cpu[i] || w->cpu[i] == writer)
+            continue;
+        code_add(&w->code[i], gpa & PAGE_MASK);
+        cpu_request(w->cpu[i], CPU_REQ_CODE);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+unsigned cpu_world_code_take(struct cpu *c, gpa_t gpa[CPU_WORLD_CODES])
+{
+    struct code_queue *q = &c->world->code[c->index];
+    unsigned n;
+
+    pthread_mutex_lock(&c->world->lock);
+    atomic_fetch_and(&c->request, ~(u32)CPU_REQ_CODE);
+    n = q->n;
+    memcpy(gpa, q->gpa, sizeof(q->gpa));
+    q->n = 0;
+    pthread_mutex_unlock(&c->world->lock);
+    return n;
 }
 
 void cpu_world_exclusive(struct cpu_world *w, struct cpu *self)

@@ -32,5 +32,16 @@ void cpu_world_exclusive_end(struct cpu_world *w, struct cpu *self);
 /* Set request bits on all vCPUs but (except, may be NULL). Any thread. */
 void cpu_world_request(struct cpu_world *w, u32 bits, struct cpu *except);
 
+/* (writer) has changed code in the page at (gpa): CPU_REQ_CODE for all others. */
+void cpu_world_code_written(struct cpu_world *w, gpa_t gpa, struct cpu *writer);
+
+#define CPU_WORLD_CODES 8
+
+/*
+ * The pages of (c)'s CPU_REQ_CODE, each once, which are then forgotten: how many, or CPU_WORLD_CODES + 1 if there
+ * were too many to be known.
+ */
+unsigned cpu_world_code_take(struct cpu *c, gpa_t gpa[CPU_WORLD_CODES]);
+
 /* Drop every vCPU's fast write mapping of the page at (gpa). The caller is exclusive. */
 void cpu_world_drop_writes(struct cpu_world *w, gpa_t gpa);

@@ -9,7 +9,9 @@
  *    last-hit word that vCPUs would fight over.
  * 2. A slot's address is stable from creation to deletion. mem_slot_set() is the only
  *    writer and runs while no reader does; everything else is lock-free.
- * 3. Page metadata is one anonymous mapping per slot: it costs memory only for pages
+ * 3. Page metadata is one anonymous mapping for each piece of host memory, shared by the
+ *    slots of all maps that have that piece: so what a VMM's device writes through its map
+ *    finds the marks that vCPUs have made through theirs. It costs memory only for pages
  *    that were decoded from or handed out as write mappings.
  * 4. Code marks are a Dekker protocol between two parties. The decoder sets a mark and
  *    then reads the bytes; a store writes the bytes and then reads the marks. Each has a
@@ -20,6 +22,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,6 +42,20 @@ struct mem {
     unsigned count;
 };
 
+/* Page metadata of [hva, hva + size). */
+struct mem_marks {
+    struct mem_marks *next;
+    u8 *hva;
+    u64 size;
+    unsigned slots;          /* how many share it, */
+    _Atomic unsigned owners; /* and how many of them are MEM_OWNER */
+    _Atomic u32 hits;        /* writes that were no vCPU's and hit code */
+    struct mem_page *pages;
+};
+
+static struct mem_marks *all_marks;
+static pthread_mutex_t marks_lock = PTHREAD_MUTEX_INITIALIZER; /* all_marks, and who shares one */
+
 int mem_create(struct mem **ret)
 {
     struct mem *m = calloc(1, sizeof(*m));
@@ -49,9 +66,67 @@ int mem_create(struct mem **ret)
     return 0;
 }
 
-static size_t pages_bytes(const struct mem_slot *s)
+static size_t pages_bytes(u64 size)
 {
-    return (s->size >> PAGE_SHIFT) * sizeof(struct mem_page);
+    return (size >> PAGE_SHIFT) * sizeof(struct mem_page);
+}
+
+static struct mem_marks *marks_new(u8 *hva, u64 size)
+{
+    struct mem_marks *k = calloc(1, sizeof(*k));
+    void *pages;
+
+    if (!k)
+        return NULL;
+    pages = mmap(NULL, pages_bytes(size), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) {
+        free(k);
+        return NULL;
+    }
+    *k = (struct mem_marks){.hva = hva, .size = size, .pages = pages};
+    return k;
+}
+
+/* The marks for (s), shared or new. 0 or -ENOMEM. */
+static int marks_take(struct mem_slot *s)
+{
+    struct mem_marks *k;
+
+    pthread_mutex_lock(&marks_lock);
+    for (k = all_marks; k && (k->hva != s->hva || k->size != s->size);)
+        k = k->next;
+    if (!k) {
+        k = marks_new(s->hva, s->size);
+        if (k) {
+            k->next = all_marks;
+            all_marks = k;
+        }
+    }
+    if (k) {
+        k->slots++;
+        k->owners += (s->flags & MEM_OWNER) != 0;
+        s->marks = k;
+        s->pages = k->pages;
+    }
+    pthread_mutex_unlock(&marks_lock);
+    return k ? 0 : -ENOMEM;
+}
+
+static void marks_drop(struct mem_slot *s)
+{
+    struct mem_marks *k = s->marks, **p = &all_marks;
+
+    pthread_mutex_lock(&marks_lock);
+    k->owners -= (s->flags & MEM_OWNER) != 0;
+    if (!--k->slots) {
+        while (*p != k)
+            p = &(*p)->next;
+        *p = k->next;
+        munmap(k->pages, pages_bytes(k->size));
+        free(k);
+    }
+    pthread_mutex_unlock(&marks_lock);
 }
 
 static size_t dirty_words(u64 size)
@@ -63,8 +138,8 @@ static void slot_free(struct mem_slot *s)
 {
     if (!s)
         return;
-    if (s->pages)
-        munmap(s->pages, pages_bytes(s));
+    if (s->marks)
+        marks_drop(s);
     free(s->dirty);
     free(s->populated);
     free(s);
@@ -73,7 +148,6 @@ static void slot_free(struct mem_slot *s)
 static struct mem_slot *slot_new(u32 id, gpa_t gpa, u64 size, void *hva, u32 flags)
 {
     struct mem_slot *s = calloc(1, sizeof(*s));
-    void *pages;
 
     if (!s)
         return NULL;
@@ -82,11 +156,8 @@ static struct mem_slot *slot_new(u32 id, gpa_t gpa, u64 size, void *hva, u32 fla
     s->size = size;
     s->hva = hva;
     s->flags = flags;
-    pages = mmap(NULL, pages_bytes(s), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (pages == MAP_FAILED)
+    if (marks_take(s))
         goto err;
-    s->pages = pages;
     s->populated = calloc((size + CHUNK_SIZE - 1) >> CHUNK_SHIFT, 1);
     if (!s->populated)
         goto err;
@@ -200,7 +271,7 @@ static int slot_create(struct mem *m, u32 id, gpa_t gpa, u64 size, void *hva, u3
     return 0;
 }
 
-/* Move slot (i) to (gpa) and give it (flags); size, hva and MEM_READONLY stay. */
+/* Move slot (i) to (gpa) and give it (flags); size, hva, MEM_READONLY and MEM_OWNER stay. */
 static int slot_change(struct mem *m, unsigned i, gpa_t gpa, u32 flags)
 {
     struct mem_slot *s = m->slots[i];
@@ -237,7 +308,8 @@ int mem_slot_set(struct mem *m, u32 id, gpa_t gpa, u64 size, void *hva, u32 flag
     if ((gpa | size | (uintptr_t)hva) & ~PAGE_MASK || gpa + (size - 1) < gpa ||
         size >> PAGE_SHIFT > SLOT_MAX_PAGES)
         return -EINVAL;
-    if (old && (old->size != size || old->hva != hva || ((old->flags ^ flags) & MEM_READONLY)))
+    if (old && (old->size != size || old->hva != hva ||
+                ((old->flags ^ flags) & (MEM_READONLY | MEM_OWNER))))
         return -EINVAL;
     if (overlaps(m, gpa, size, old))
         return -EEXIST;
@@ -307,9 +379,16 @@ bool mem_page_written(struct mem_slot *s, gpa_t gpa, u64 len)
     atomic_thread_fence(memory_order_seq_cst);
     if (likely(!(atomic_load_explicit(&s->pages[page].code_lines, memory_order_relaxed) & lines)))
         return false;
-    /* gen first: whoever sees the mark gone must also see the blocks stale. */
+    /*
+     * gen before: whoever sees the mark gone must also see the blocks stale. gen after: so must
+     * who found the mark (mmu_mark_code()) before it went and gen after it was moved.
+     */
     atomic_fetch_add(&s->pages[page].gen, 1);
+    if (atomic_fetch_add_explicit(&s->pages[page].hits, 1, memory_order_relaxed) + 1 >=
+        MEM_HITS_HOT)
+        lines = ~0u;
     atomic_fetch_and(&s->pages[page].code_lines, ~lines);
+    atomic_fetch_add(&s->pages[page].gen, 1);
     return true;
 }
 
@@ -321,7 +400,8 @@ static void slot_written(struct mem_slot *s, gpa_t gpa, u64 len)
 
         if (n > len)
             n = len;
-        mem_page_written(s, gpa, n);
+        if (mem_page_written(s, gpa, n))
+            atomic_fetch_add_explicit(&s->marks->hits, 1, memory_order_release);
         gpa += n;
         len -= n;
     }
@@ -416,4 +496,21 @@ int mem_write(struct mem *m, gpa_t gpa, const void *buf, u64 len)
         len -= n;
     }
     return 0;
+}
+
+bool mem_code_doubtful(const struct mem *m, u32 *seen)
+{
+    bool unowned = false;
+    u32 hits = 0;
+
+    for (unsigned i = 0; i < m->count; i++) {
+        struct mem_marks *k = m->slots[i]->marks;
+
+        hits += atomic_load_explicit(&k->hits, memory_order_acquire);
+        unowned |= k->owners == 0;
+    }
+    if (!unowned && hits == *seen)
+        return false;
+    *seen = hits;
+    return true;
 }

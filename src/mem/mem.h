@@ -18,6 +18,7 @@
 
 #define MEM_READONLY  BIT(0) /* guest writes go to MMIO, as KVM_MEM_READONLY */
 #define MEM_LOG_DIRTY BIT(1) /* keep a dirty bitmap, as KVM_MEM_LOG_DIRTY_PAGES */
+#define MEM_OWNER     BIT(2) /* whatever but a vCPU writes this host memory goes through this map */
 
 #define MEM_CODE_LINE 128 /* bytes of a page that one bit of code_lines stands for */
 
@@ -25,13 +26,22 @@
  * What is known of one 4 KiB page. A page with code_lines != 0 holds instructions
  * that some vCPU has decoded: no vCPU keeps a fast write mapping of it, every store
  * goes through mem_page_written(), and a store to a marked line increments (gen),
- * which makes the blocks decoded from the page stale.
+ * which makes the blocks decoded from the page stale. Once that has happened
+ * MEM_HITS_HOT times the page is hot: it is not marked any more, and whoever runs
+ * code from it compares the bytes each time.
+ *
+ * Slots of the same host memory, in whatever map, share one table of these.
  */
 struct mem_page {
     _Atomic u32 code_lines;
     _Atomic u32 gen;
     _Atomic u32 writers; /* bit (vCPU index & 31): that vCPU may hold a fast write mapping */
+    _Atomic u32 hits;    /* stores to marked lines */
 };
+
+#define MEM_HITS_HOT 8
+
+struct mem_marks;
 
 struct mem_slot {
     gpa_t gpa;
@@ -40,6 +50,7 @@ struct mem_slot {
     u32 id;
     u32 flags;
     struct mem_page *pages; /* size / PAGE_SIZE */
+    struct mem_marks *marks; /* where they come from */
     _Atomic u64 *dirty;     /* one bit a page, NULL unless MEM_LOG_DIRTY */
     _Atomic u8 *populated;  /* one byte per chunk */
 };
@@ -99,6 +110,23 @@ static inline u8 *mem_slot_hva(struct mem_slot *s, gpa_t gpa)
 {
     return s->hva + (gpa - s->gpa);
 }
+
+static inline bool mem_page_hot(const struct mem_page *p)
+{
+    return atomic_load_explicit(&p->hits, memory_order_relaxed) >= MEM_HITS_HOT;
+}
+
+/* Code of a hot page has not changed for long: mark it again, for half as many hits. */
+static inline void mem_page_cool(struct mem_page *p)
+{
+    atomic_store_explicit(&p->hits, MEM_HITS_HOT / 2, memory_order_relaxed);
+}
+
+/*
+ * May anybody but vCPUs have written code since the last call with this (*seen)? True whenever a slot's host
+ * memory has no MEM_OWNER, in this map or another; then nobody can tell.
+ */
+bool mem_code_doubtful(const struct mem *m, u32 *seen);
 
 /*
  * Make the host pages around (gpa) present, a whole chunk (256 KiB) at once: a

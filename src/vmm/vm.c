@@ -61,7 +61,7 @@ static int add_memory(struct vm *vm, u32 slot, gpa_t gpa, u64 size, u8 *hva, str
         .memory_size = size,
         .userspace_addr = (u64)(uintptr_t)hva,
     };
-    int rc = mem_slot_set(vm->mem, slot, gpa, size, hva, 0);
+    int rc = mem_slot_set(vm->mem, slot, gpa, size, hva, MEM_OWNER);
 
     if (rc)
         return vmm_fail(err, rc, "no memory for the guest's %llu MiB",

@@ -79,6 +79,90 @@ static void test_outside(void)
     is_u64(run_at(CODE), 0x77, "somebody writes behind it, and a recheck is asked for");
 }
 
+/* A page whose code changes all the time, and then no more, and then again. */
+static void test_hot(void)
+{
+    static const u8 store[] = {0x89, 0x0b, 0xb8, 1, 0, 0, 0, HLT}; /* as in test_store() */
+    struct mem_page *page = mem_slot_page(mem_slot_at(mem, 0), CODE);
+    unsigned good = 0, steady = 0, again = 0;
+    u64 built;
+
+    op_reset();
+    memcpy(ram + CODE, store, sizeof(store));
+    mem_written(mem, CODE, sizeof(store));
+    c->r[REG_RBX] = CODE + 3;
+    for (unsigned i = 0; i < 1000; i++) {
+        c->r[REG_RCX] = i;
+        good += run_at(CODE) == i;
+    }
+    is_u64(good, 1000, "every one of many stores to the next instruction");
+    ok(mem_page_hot(page), "which makes the page hot");
+    c->r[REG_RBX] = DATA;
+    for (unsigned i = 0; i < 2000; i++)
+        steady += run_at(CODE) == 999;
+    ok(steady == 2000 && !mem_page_hot(page), "it cools when the stores go elsewhere");
+    built = c->stats.blocks_built;
+    steady = 0;
+    for (unsigned i = 0; i < 100; i++)
+        steady += run_at(CODE) == 999;
+    ok(steady == 100 && c->stats.blocks_built - built < 3, "and its blocks stay");
+    c->r[REG_RBX] = CODE + 3;
+    for (unsigned i = 0; i < 1000; i++) {
+        c->r[REG_RCX] = ~i;
+        again += (u32)run_at(CODE) == ~i;
+    }
+    is_u64(again, 1000, "until they come back");
+}
+
+/* A loop that calls NEXT, run until the call is a jump from translation to translation. */
+static void put_caller(void)
+{
+    static const u8 loop[] = {0xb9, 100, 0,    0,    0,    0xe8, 0xf6, 0x0f,
+                              0,    0,   0xff, 0xc9, 0x75, 0xf7, HLT};
+    static const u8 callee[] = {0xb8, 1, 0, 0, 0, 0xc3};
+
+    memcpy(ram + CODE, loop, sizeof(loop));
+    memcpy(ram + NEXT, callee, sizeof(callee));
+    mem_written(mem, CODE, 2 * PAGE_SIZE);
+    cpu_request(c, CPU_REQ_RECHECK);
+    c->r[REG_RSP] = DATA + 0x1000;
+    run_at(CODE);
+    run_at(CODE);
+}
+
+static void test_linked(void)
+{
+    u32 v = 0x1234;
+    u64 links;
+
+    op_reset();
+    put_caller();
+    is_u64(run_at(CODE), 1, "a function in another page");
+    mem_write(mem, NEXT + 1, &v, sizeof(v));
+    cpu_request(c, CPU_REQ_RECHECK);
+    is_u64(run_at(CODE), v, "a device writes what a linked call leads to");
+
+    op_reset();
+    put_caller();
+    mem_write(mem, NEXT + 1, &v, sizeof(v));
+    cpu_world_code_written(world, NEXT, NULL);
+    is_u64(run_at(CODE), v, "another CPU does");
+
+    op_reset();
+    put_caller();
+    mem_write(mem, NEXT + 1, &v, sizeof(v));
+    for (unsigned i = 0; i < 2 * CPU_WORLD_CODES; i++)
+        cpu_world_code_written(world, i ? DATA + i * PAGE_SIZE : NEXT, NULL);
+    is_u64(run_at(CODE), v, "another CPU does, and to many other pages");
+
+    op_reset();
+    put_caller();
+    links = c->stats.code_links;
+    cpu_world_code_written(world, DATA, NULL);
+    is_u64(run_at(CODE), 1, "another CPU writes code elsewhere");
+    is_u64(c->stats.code_links, links, "and what is linked stays so");
+}
+
 static void test_modes(void)
 {
     u32 v = 0x88;
@@ -137,6 +221,8 @@ int main(void)
     test_store();
     test_alias();
     test_outside();
+    test_hot();
+    test_linked();
     test_modes();
     test_crossing();
     test_crossing_undefined();

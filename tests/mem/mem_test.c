@@ -188,21 +188,77 @@ static void test_code_lines(void)
     ok(!mem_page_written(s, 0x6000 + 128, 8), "the same line of another page");
     is_u64(pg->gen, 0, "gen unchanged");
     ok(mem_page_written(s, 0x5000 + 121, 8), "a store whose last byte is in a marked line");
-    is_u64(pg->gen, 1, "gen counts");
+    is_u64(pg->gen, 2, "gen moves on before and after the mark goes");
     is_u64(pg->code_lines, BIT(31), "the mark is gone, the others stay");
     ok(mem_page_written(s, 0x5fff, 1), "the last byte of a page");
-    is_u64(pg->gen, 2, "gen counts again");
+    is_u64(pg->gen, 4, "gen moves on again");
 
     pg->code_lines = BIT(4);
     s->pages[2].code_lines = BIT(0);
     s->pages[3].code_lines = BIT(0);
     mem_written(m, 0x5000 + 4 * 128, PAGE_SIZE - 4 * 128 + 1);
-    ok(pg->gen == 3 && s->pages[2].gen == 1 && s->pages[3].gen == 0,
+    ok(pg->gen == 6 && s->pages[2].gen == 2 && s->pages[3].gen == 0,
        "a long write reaches each page it touches and no other");
     mem_write(m, 0x7000, "x", 1);
-    is_u64(s->pages[3].gen, 1, "a copy in counts as a store");
+    is_u64(s->pages[3].gen, 2, "a copy in counts as a store");
     mem_free(m);
     munmap(p, 4 * PAGE_SIZE);
+}
+
+static void test_hot(void)
+{
+    struct mem *m;
+    u8 *p = ram(PAGE_SIZE);
+    struct mem_slot *s;
+
+    mem_create(&m);
+    mem_slot_set(m, 0, 0, PAGE_SIZE, p, 0);
+    s = mem_slot_at(m, 0);
+    for (unsigned i = 0; i < MEM_HITS_HOT; i++) {
+        ok(!mem_page_hot(&s->pages[0]), "not hot after %u hits", i);
+        s->pages[0].code_lines = BIT(0) | BIT(9);
+        mem_page_written(s, 0, 1);
+    }
+    ok(mem_page_hot(&s->pages[0]), "hot");
+    is_u64(s->pages[0].code_lines, 0, "no mark is left on a hot page");
+    mem_page_cool(&s->pages[0]);
+    ok(!mem_page_hot(&s->pages[0]), "cool again");
+    mem_free(m);
+    munmap(p, PAGE_SIZE);
+}
+
+/* A VMM's map and a VM's of the same memory. */
+static void test_two_maps(void)
+{
+    struct mem *vm, *vmm;
+    u8 *p = ram(2 * PAGE_SIZE);
+    struct mem_page *pg;
+    u32 seen = 0;
+
+    mem_create(&vm);
+    mem_create(&vmm);
+    mem_slot_set(vm, 5, 0x4000, 2 * PAGE_SIZE, p, 0);
+    pg = mem_slot_page(mem_slot_at(vm, 0), 0x5000);
+    ok(mem_code_doubtful(vm, &seen) && mem_code_doubtful(vm, &seen),
+       "without an owner there is always doubt");
+    is_u64(mem_slot_set(vmm, 0, 0, 2 * PAGE_SIZE, p, MEM_OWNER), 0,
+           "the same memory in another map");
+    is_u64(mem_slot_set(vmm, 0, 0, 2 * PAGE_SIZE, p, 0), -EINVAL, "an owner stays one");
+    ok(!mem_code_doubtful(vm, &seen), "an owner removes the doubt");
+    mem_write(vmm, 0x1000, "x", 1);
+    ok(!mem_code_doubtful(vm, &seen), "it writes to a page without code");
+    pg->code_lines = BIT(0);
+    mem_write(vmm, 0x1000, "x", 1);
+    ok(pg->gen == 2 && !pg->code_lines, "it writes to code: gen moves in the other map");
+    ok(mem_code_doubtful(vm, &seen), "and there is doubt");
+    ok(!mem_code_doubtful(vm, &seen), "once");
+    mem_free(vmm);
+    ok(mem_code_doubtful(vm, &seen), "without the owner there is doubt again");
+    pg->code_lines = BIT(0);
+    ok(mem_page_written(mem_slot_at(vm, 0), 0x5000, 1),
+       "the marks stay as long as one map has them");
+    mem_free(vm);
+    munmap(p, 2 * PAGE_SIZE);
 }
 
 static u64 resident(u8 *p, size_t pages)
@@ -320,6 +376,8 @@ int main(void)
     test_copies();
     test_dirty();
     test_code_lines();
+    test_hot();
+    test_two_maps();
     test_populate();
     test_marks_race();
     return tap_done();

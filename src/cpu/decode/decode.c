@@ -270,6 +270,8 @@ int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool st
     for (unsigned i = 0; i < z.operand_count; i++) {
         int rank = memory_rank(&op[i]);
 
+        d->writes |= op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+                     op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
         if (rank > best) {
             best = rank;
             memory_convert(&op[i], d);
@@ -304,7 +306,8 @@ void insn_from_decoded(const struct decoded *d, struct insn *in, unsigned off)
         if (d->mem_seg == SEG_SS)
             in->flags |= INSN_SS;
     }
-    in->flags |= (u8)((d->lock ? INSN_LOCK : 0) | (d->rep ? INSN_REP : 0) | (d->repne ? INSN_REPNE : 0));
+    in->flags |= (u8)((d->lock ? INSN_LOCK : 0) | (d->rep ? INSN_REP : 0) |
+                      (d->repne ? INSN_REPNE : 0) | (d->writes ? INSN_WRITES : 0));
     for (unsigned i = 0; i < d->nopnd; i++) {
         const struct opnd *o = &d->op[i];
 

@@ -43,6 +43,7 @@ struct decoded {
     u8 asize;     /* address size in bytes */
     u8 ssize;     /* stack width in bytes: 2, 4, 8 (by SS.B outside 64-bit mode) */
     bool lock, rep, repne;
+    bool writes;  /* memory, hidden operands such as PUSH's included */
     u8 nopnd;     /* explicit operands */
     struct opnd op[5];
     /* the memory operand, if any: every form has at most one ModRM memory operand */

@@ -12,6 +12,11 @@
  * gen, and compares the snapshot with memory again: a store that came between is caught by
  * the comparison, one that comes later changes gen.
  *
+ * Code that changes all the time. Its page gets hot (mem/mem.h) and is marked no more: stores to it cost
+ * nothing, and its blocks never count as current, so that each entry comes to block_lookup() and compares. A
+ * block that differs is made anew in the same place. One that has not differed QUIET times in a row says that the page
+ * has settled.
+ *
  * Blocks live in an arena that is filled from the front and emptied whole. It belongs to
  * one vCPU; no lock.
  */
@@ -31,6 +36,7 @@
 #define HASH_SIZE 65536u
 #define JUMP_SIZE 4096u
 #define INSN_MAX_LEN 15
+#define QUIET        512
 
 struct jump {
     u64 rip;
@@ -81,11 +87,11 @@ void block_cache_flush(struct cpu *c)
     jit_flush(c);
 }
 
-/* Room for a block of (count) insns and (len) bytes; empties the arena when it is full. */
-static struct block *arena_take(struct cpu *c, unsigned count, unsigned len)
+/* (room) for the insns and bytes of a block; empties the arena when it is full. */
+static struct block *arena_take(struct cpu *c, unsigned room)
 {
     struct block_cache *bc = c->blocks;
-    size_t size = ALIGN_UP(sizeof(struct block) + (count + 1) * sizeof(struct insn) + len, 16);
+    size_t size = ALIGN_UP(sizeof(struct block), 16) + 16 * (size_t)room;
     struct block *b;
 
     if (bc->used + size > ARENA_SIZE)
@@ -96,7 +102,6 @@ static struct block *arena_take(struct cpu *c, unsigned count, unsigned len)
     }
     b = (struct block *)(bc->arena + bc->used);
     bc->used += size;
-    b->bytes = (u8 *)&b->insn[count + 1];
     return b;
 }
 
@@ -107,6 +112,16 @@ static struct block **hash_slot(struct block_cache *bc, gpa_t gpa, u8 key)
     return &bc->hash[h >> 48];
 }
 
+static void unhash(struct cpu *c, struct block *b)
+{
+    struct block **p = hash_slot(c->blocks, b->gpa, b->key);
+
+    while (*p && *p != b)
+        p = &(*p)->hash_next;
+    if (*p)
+        *p = b->hash_next;
+}
+
 /* Sentinel: the block ran to its end without a branch. */
 static int op_continue(struct cpu *c, const struct insn *in)
 {
@@ -115,9 +130,12 @@ static int op_continue(struct cpu *c, const struct insn *in)
     return OP_END;
 }
 
-/* Decode from a snapshot of (avail) bytes at page offset (off). Returns the insn count; *len code bytes. */
+/*
+ * Decode from a snapshot of (avail) bytes at page offset (off), up to an insn with one of the flags in (ends).
+ * Returns the insn count; *len code bytes.
+ */
 static unsigned decode_run(const struct cpu *c, const u8 *bytes, unsigned avail, unsigned off,
-                           struct insn *insn, unsigned *len)
+                           u8 ends, struct insn *insn, unsigned *len)
 {
     unsigned n = 0, pos = 0;
 
@@ -127,22 +145,32 @@ static unsigned decode_run(const struct cpu *c, const u8 *bytes, unsigned avail,
         if (l < 0)
             break;
         pos += (unsigned)l;
-        if (insn[n++].flags & INSN_ENDS)
+        if (insn[n++].flags & ends)
             break;
     }
     *len = pos;
     return n;
 }
 
+/* (old): a block of the same address and key whose place may be taken, or NULL. */
 static struct block *block_make(struct cpu *c, struct tlb_fetch *f, gpa_t gpa, unsigned count,
-                                const struct insn *insn, const u8 *bytes, unsigned len)
+                                const struct insn *insn, const u8 *bytes, unsigned len,
+                                struct block *old)
 {
-    struct block *b = arena_take(c, count, len), **slot;
-    u8 *copy = b->bytes;
+    unsigned room = (unsigned)((count + 1) * sizeof(*insn) + len + 15) / 16;
+    bool again = old && old->room >= room && !old->code;
+    struct block *b, **slot;
+    u8 *copy;
 
+    if (old && !again)
+        unhash(c, old);
+    b = again ? old : arena_take(c, room);
+    copy = (u8 *)&b->insn[count + 1];
     *b = (struct block){
+        .hash_next = again ? old->hash_next : NULL,
         .gpa = gpa,
         .key = c->block_key,
+        .room = again ? old->room : (u16)room,
         .count = (u16)count,
         .len = (u16)len,
         .off = (u16)(gpa & ~PAGE_MASK),
@@ -157,15 +185,18 @@ static struct block *block_make(struct cpu *c, struct tlb_fetch *f, gpa_t gpa, u
     b->insn[count] = (struct insn){.op = op_continue, .off = (u16)(b->off + len), .base = REG_ZERO,
                                    .index = REG_ZERO, .seg = SEG_NONE};
     memcpy(b->bytes, bytes, len);
+    c->stats.blocks_built++;
+    if (again)
+        return b;
     slot = hash_slot(c->blocks, gpa, b->key);
     b->hash_next = *slot;
     *slot = b;
-    c->stats.blocks_built++;
     return b;
 }
 
 /* The first instruction crosses the page's end: a block of it alone, from both pages. */
-static int build_crossing(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block **ret)
+static int build_crossing(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block *old,
+                          struct block **ret)
 {
     unsigned off = lin & ~PAGE_MASK, head = (unsigned)(PAGE_SIZE - off);
     struct tlb_fetch first = *f, *second;
@@ -182,17 +213,25 @@ static int build_crossing(struct cpu *c, u64 lin, struct tlb_fetch *f, struct bl
     len = decode_insn(bytes, INSN_MAX_LEN, c->mode, c->mode != MODE_16, off, &insn);
     if ((unsigned)len <= head) /* no instruction after all: every byte that was looked at says so */
         len = INSN_MAX_LEN;
-    b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len);
+    b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len, old);
     b->crosses = true;
     b->gen = mmu_mark_code(c, first.slot, b->gpa, head);
     *ret = b;
     return OP_NEXT;
 }
 
-static int block_build(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block **ret)
+/* A gen that the page has had and will not have again. */
+static u32 never_current(struct mem_slot *slot, gpa_t gpa)
+{
+    return atomic_load_explicit(&mem_slot_page(slot, gpa)->gen, memory_order_relaxed) - 1;
+}
+
+static int block_build(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block *old,
+                       struct block **ret)
 {
     unsigned off = lin & ~PAGE_MASK, avail, count, len;
     gpa_t gpa = (f->gpa & PAGE_MASK) + off;
+    bool careful = mem_page_hot(mem_slot_page(f->slot, gpa));
     struct insn insn[BLOCK_INSNS];
     u8 bytes[BLOCK_BYTES];
     struct block *b;
@@ -201,12 +240,14 @@ static int block_build(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block
     avail = PAGE_SIZE - off < BLOCK_BYTES ? (unsigned)(PAGE_SIZE - off) : BLOCK_BYTES;
     do {
         memcpy(bytes, f->host + off, avail);
-        count = decode_run(c, bytes, avail, off, insn, &len);
+        count = decode_run(c, bytes, avail, off, careful ? INSN_ENDS | INSN_WRITES : INSN_ENDS,
+                           insn, &len);
         if (count == 0)
-            return build_crossing(c, lin, f, ret);
-        gen = mmu_mark_code(c, f->slot, gpa, len);
-    } while (memcmp(bytes, f->host + off, len));
-    b = block_make(c, f, gpa, count, insn, bytes, len);
+            return build_crossing(c, lin, f, old, ret);
+        gen = careful ? never_current(f->slot, gpa) : mmu_mark_code(c, f->slot, gpa, len);
+    } while (!careful && memcmp(bytes, f->host + off, len));
+    b = block_make(c, f, gpa, count, insn, bytes, len, old);
+    b->careful = careful;
     b->gen = gen;
     *ret = b;
     return OP_NEXT;
@@ -239,14 +280,19 @@ static int crossing_current(struct cpu *c, u64 lin, const struct block *b, bool 
     return OP_NEXT;
 }
 
-static void unhash(struct cpu *c, struct block *b)
+/* May (b), which does not count as current, be run at least once? */
+static bool recheck(struct cpu *c, struct block *b)
 {
-    struct block **p = hash_slot(c->blocks, b->gpa, b->key);
-
-    while (*p && *p != b)
-        p = &(*p)->hash_next;
-    if (*p)
-        *p = b->hash_next;
+    if (mem_page_hot(b->page) != b->careful)
+        return false;
+    if (!b->careful)
+        return block_revalidate(c, b);
+    if (memcmp(b->bytes, b->host, b->len))
+        return false;
+    if (++b->quiet < QUIET)
+        return true;
+    mem_page_cool(b->page);
+    return false;
 }
 
 static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
@@ -265,21 +311,17 @@ static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
             break;
     }
     if (!b)
-        return block_build(c, lin, f, ret);
+        return block_build(c, lin, f, NULL, ret);
     if (b->crosses) {
         struct tlb_fetch first = *f;
 
         rc = crossing_current(c, lin, b, &current);
         if (rc)
             return rc;
-        if (!current) {
-            unhash(c, b);
-            return build_crossing(c, lin, &first, ret);
-        }
-    } else if (!block_current(c, b) && !block_revalidate(c, b)) {
-        unhash(c, b);
-        tlb_unlink(c); /* links and the jump cache may still name it */
-        return block_build(c, lin, f, ret);
+        if (!current)
+            return build_crossing(c, lin, &first, b, ret);
+    } else if (!block_current(c, b) && !recheck(c, b)) {
+        return block_build(c, lin, f, b, ret);
     }
     *ret = b;
     return OP_NEXT;

@@ -14,13 +14,15 @@
  *
  * It may run while (gen) equals its page's and (recheck) the vCPU's; otherwise its bytes are
  * compared with memory first. A crossing block is compared each time, since only its first
- * page is part of its key.
+ * page is part of its key; so is one of a hot page, which is made (careful): it ends after
+ * an instruction that may write memory, for that may be the next instruction.
  */
 struct block {
     struct block *hash_next;
     gpa_t gpa;
     u8 key;
-    bool crosses;
+    bool crosses, careful;
+    u16 room; /* in units of 16 bytes, for (insn) and (bytes) */
     u16 count;
     u16 len;             /* code bytes */
     u16 off;             /* offset of the first byte in its page */
@@ -31,6 +33,7 @@ struct block {
     u8 *bytes;           /* the code as it was decoded */
     struct jit_code *code; /* its translation, or NULL */
     u32 heat;            /* how often it was about to be run without one */
+    u32 quiet;           /* careful: how often in a row it was found unchanged */
     /* Successors by linear address: good while link_epoch equals the vCPU's. */
     u32 link_epoch;
     unsigned link_victim;

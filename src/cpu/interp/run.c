@@ -72,6 +72,18 @@ static int take_interrupts(struct cpu *c, u32 req)
     return deliver_vector(c, (u8)vector, EVENT_INTR);
 }
 
+/* Code that other vCPUs have changed must be looked up anew. */
+static void service_code(struct cpu *c)
+{
+    gpa_t gpa[CPU_WORLD_CODES];
+    unsigned n = cpu_world_code_take(c, gpa);
+
+    if (n > CPU_WORLD_CODES)
+        tlb_unlink(c);
+    for (unsigned i = 0; n <= CPU_WORLD_CODES && i < n; i++)
+        jit_unlink(c, gpa[i]);
+}
+
 /*
  * What others did to memory and its slots. Must come between getting inside the world and the next
  * access to guest memory: until then the TLB may point to host memory that is gone.
@@ -95,8 +107,13 @@ static void service_memory(struct cpu *c)
     }
     if (req & CPU_REQ_RECHECK) {
         atomic_fetch_and(&c->request, ~(u32)CPU_REQ_RECHECK);
-        c->recheck_epoch++;
+        if (mem_code_doubtful(c->mem, &c->code_seen)) {
+            c->recheck_epoch++;
+            tlb_unlink(c);
+        }
     }
+    if (req & CPU_REQ_CODE)
+        service_code(c);
 }
 
 static bool stop_flagged(const struct cpu *c)

@@ -15,9 +15,14 @@
 #define GS_REG(n)     ((u32)(offsetof(struct cpu, r) + 8 * (n)))
 #define GS_VIEW(view) ((u32)(sizeof(struct cpu) + (view) * sizeof(struct tlb)))
 
-/* An exit of a translation that can be linked to the translation of its target. */
+/*
+ * An exit of a translation that can be linked to the translation of its target. While it leads into
+ * another page it is in that page's list of them, so that the page can be cut off.
+ */
 struct jit_site {
     struct jit_code *from;
+    struct jit_page *to;   /* the other page that it leads to, or NULL */
+    struct jit_site *next; /* in to->in */
     u32 at;       /* the rel32 to patch */
     u32 unlinked; /* where it leads until then */
     u32 epoch_at; /* the imm32 that link_epoch is compared with; 0: within the page, no check */
@@ -51,11 +56,11 @@ struct jit_page {
     struct jit_page *next; /* in its hash chain */
     gpa_t gpa;
     struct jit_code *codes;
+    struct jit_site *in;         /* exits of other pages that lead here */
     u32 gen, recheck;            /* as in struct block, of all of (codes) */
     u64 lin;                     /* where it is mapped, */
     u32 lin_epoch, global_epoch; /* as of this link_epoch or, if (global), this global_epoch */
     bool global;                 /* by a global page in the upper half */
-    u32 kills;                   /* how often its code changed */
 };
 
 #define JIT_PAGES 4096

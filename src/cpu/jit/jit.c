@@ -7,7 +7,10 @@
  * Translations hang on the blocks that they were made from and on a jit_page, which stands for the
  * guest-physical page. Links within a page are never checked, so a page's translations are current or stale
  * together: jit_ready() looks at gen and recheck_epoch when it enters a page and, if either moved, compares
- * all of them with memory. When one differs, all go.
+ * all of them with memory. When one differs, all go. A store to code cuts the page off: exits of other pages
+ * and jumps that lead into it lead to jit_ready() again. What belongs to other pages stays linked.
+ *
+ * A hot page (mem/mem.h), where code changes time and again, is left to the interpreter until it cools.
  *
  * Nothing is freed singly. When code memory is full all translations go, and with the arena of blocks the blocks
  * too; the run loop calls from outside translated code only, so nobody stands on it.
@@ -32,9 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HOT        12 /* runs of a block before it is translated */
-#define KILLS_MAX  24 /* a page whose code changed that often is left to the interpreter … */
-#define KILLS_COOL 64 /* … but for one of so many hot blocks */
+#define HOT 12 /* runs of a block before it is translated */
 
 static _Thread_local struct cpu *attached;
 
@@ -113,16 +114,28 @@ static void discard(struct cpu *c)
     tlb_unlink(c);
 }
 
+static struct jit_page **page_slot(struct jit *j, gpa_t gpa)
+{
+    return &j->page[(gpa >> PAGE_SHIFT) % JIT_PAGES];
+}
+
+static struct jit_page *page_find(struct jit *j, gpa_t gpa)
+{
+    struct jit_page *p = *page_slot(j, gpa);
+
+    while (p && p->gpa != gpa)
+        p = p->next;
+    return p;
+}
+
 static struct jit_page *page_get(struct cpu *c, const struct block *b)
 {
     struct jit *j = c->jit;
     gpa_t gpa = b->gpa & PAGE_MASK;
-    struct jit_page **slot = &j->page[(gpa >> PAGE_SHIFT) % JIT_PAGES], *p;
+    struct jit_page **slot = page_slot(j, gpa), *p = page_find(j, gpa);
 
-    for (p = *slot; p; p = p->next) {
-        if (p->gpa == gpa)
-            return p;
-    }
+    if (p)
+        return p;
     p = jit_meta_take(j, sizeof(*p));
     if (!p)
         return NULL;
@@ -131,15 +144,70 @@ static struct jit_page *page_get(struct cpu *c, const struct block *b)
     return p;
 }
 
+/* The exit (s) leads to page (to) now; NULL: to none. */
+static void site_lead(struct jit_site *s, struct jit_page *to)
+{
+    struct jit_site **at;
+
+    if (s->to == to)
+        return;
+    if (s->to) {
+        for (at = &s->to->in; *at != s;)
+            at = &(*at)->next;
+        *at = s->next;
+    }
+    s->to = to;
+    if (to) {
+        s->next = to->in;
+        to->in = s;
+    }
+}
+
+/* All live jumps into a page go by its one linear address. */
+static void drop_jumps(struct cpu *c, const struct jit_page *p)
+{
+    for (const struct jit_code *k = p->codes; k; k = k->next) {
+        u64 rip = p->lin + k->block->off;
+        unsigned i = tlb_jump_index(rip);
+
+        for (unsigned v = 0; v < TLB_VIEWS; v++) {
+            struct tlb_jump *e = &c->tlbs[v]->j[i];
+
+            if (e->rip == rip)
+                e->rip = i ^ 1;
+        }
+    }
+}
+
+static void page_unlink(struct cpu *c, struct jit_page *p)
+{
+    struct jit_site *next;
+
+    for (struct jit_site *s = p->in; s; s = next) {
+        next = s->next;
+        memset(c->jit->hot.rw + s->epoch_at, 0, 4); /* an epoch that never is */
+        s->to = NULL;
+    }
+    p->in = NULL;
+    drop_jumps(c, p);
+}
+
+void jit_unlink(struct cpu *c, gpa_t gpa)
+{
+    struct jit_page *p = c->jit ? page_find(c->jit, gpa & PAGE_MASK) : NULL;
+
+    if (p)
+        page_unlink(c, p);
+}
+
 static void page_kill(struct cpu *c, struct jit_page *p)
 {
+    page_unlink(c, p);
     for (struct jit_code *k = p->codes; k; k = k->next)
         k->block->code = NULL;
     p->codes = NULL;
-    p->kills++;
     c->stats.code_killed++;
     c->j.site = NULL;
-    tlb_unlink(c);
 }
 
 /* Are all translations of (p), which (b) belongs to, what memory holds? If not they go. */
@@ -153,7 +221,7 @@ static bool page_current(struct cpu *c, struct jit_page *p, const struct block *
     do {
         gen = atomic_load(&b->page->gen);
         for (struct jit_code *k = p->codes; k; k = k->next) {
-            if (!block_revalidate(c, k->block)) {
+            if (mem_page_hot(b->page) || !block_revalidate(c, k->block)) {
                 page_kill(c, p);
                 p->gen = b->gen;
                 p->recheck = b->recheck;
@@ -166,26 +234,15 @@ static bool page_current(struct cpu *c, struct jit_page *p, const struct block *
     return true;
 }
 
-static bool worth_translating(const struct cpu *c, struct block *b, const struct jit_page *p)
-{
-    unsigned hot = c->jit->lockstep ? 1 : HOT;
-
-    if (p && p->kills > KILLS_MAX)
-        hot *= KILLS_COOL;
-    return ++b->heat >= hot;
-}
-
 /* Translate (b). False: it is not hot, or there was no room, and then all translations have gone. */
 static bool translate(struct cpu *c, struct block *b)
 {
     struct timespec from, to;
     struct jit_page *p;
 
-    if (b->heat < HOT && !worth_translating(c, b, NULL))
+    if (++b->heat < (c->jit->lockstep ? 1 : HOT) || b->careful)
         return false;
     p = page_get(c, b);
-    if (p && p->kills > KILLS_MAX && !worth_translating(c, b, p))
-        return false;
     if (p && !page_current(c, p, b))
         return false;
     clock_gettime(CLOCK_MONOTONIC, &from);
@@ -226,6 +283,7 @@ static void link_exit(struct cpu *c, struct jit_site *s, const struct block *b)
         return;
     }
     asm_patch(j->hot.rw, s->at, to->entry[s->entry]);
+    site_lead(s, from->page == to->page ? NULL : to->page);
     c->stats.code_links++;
 }
 

@@ -15,6 +15,12 @@ void jit_free(struct cpu *c);
 /* Every block goes: so does their code. Called by block_cache_flush(). */
 void jit_flush(struct cpu *c);
 
+/*
+ * The code in the guest-physical page at (gpa) has changed: whatever leads into its translations from elsewhere
+ * leads to the run loop from now on, which has them compared with memory.
+ */
+void jit_unlink(struct cpu *c, gpa_t gpa);
+
 /* Before guest code runs on this thread: give (c) its translator, the first time, and have GS point to (c). */
 void jit_attach(struct cpu *c);
 

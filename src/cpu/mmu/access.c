@@ -15,6 +15,7 @@
  * foreign bits stops the world and drops those entries.
  */
 
+#include "cpu/jit/jit.h"
 #include "cpu/jit/lockstep.h"
 #include "cpu/mmu/access.h"
 #include "cpu/mmu/walk.h"
@@ -178,12 +179,12 @@ static int load_piece(struct cpu *c, const struct place *pl, u8 *buf)
     return rc;
 }
 
-/* A store has hit code: links to it are doubtful here, and everywhere when others may have it too. */
-static int code_written(struct cpu *c)
+/* A store has hit code at (gpa): links to it are doubtful here and on other vCPUs. */
+static int code_written(struct cpu *c, gpa_t gpa)
 {
     c->stats.smc++;
-    tlb_unlink(c);
-    cpu_world_request(c->world, CPU_REQ_RECHECK, c);
+    jit_unlink(c, gpa);
+    cpu_world_code_written(c->world, gpa, c);
     return OP_STOP;
 }
 
@@ -203,7 +204,8 @@ static int store_piece(struct cpu *c, u64 lin, const struct place *pl, const u8 
     if (unlikely(c->undo))
         lockstep_note_store(c, lin, pl->host, pl->len);
     memcpy(pl->host, buf, pl->len);
-    return !pl->fast && mem_page_written(pl->slot, pl->gpa, pl->len) ? code_written(c) : OP_NEXT;
+    return !pl->fast && mem_page_written(pl->slot, pl->gpa, pl->len) ? code_written(c, pl->gpa)
+                                                                     : OP_NEXT;
 }
 
 int mmu_load(struct cpu *c, u64 lin, void *buf, unsigned len, unsigned acc)
@@ -305,7 +307,7 @@ int mmu_rmw_commit(struct cpu *c, struct mmu_rmw *m)
     int rc;
 
     if (m->p != m->buf) {
-        return mem_page_written(m->slot, m->gpa, m->size) ? code_written(c) : OP_NEXT;
+        return mem_page_written(m->slot, m->gpa, m->size) ? code_written(c, m->gpa) : OP_NEXT;
     }
     rc = mmu_store(c, m->lin, m->buf, m->size, m->acc);
     if (m->exclusive)
@@ -348,10 +350,13 @@ u32 mmu_mark_code(struct cpu *c, struct mem_slot *slot, gpa_t gpa, unsigned len)
     unsigned first = (gpa & ~PAGE_MASK) / MEM_CODE_LINE;
     unsigned last = ((gpa & ~PAGE_MASK) + len - 1) / MEM_CODE_LINE;
     u32 lines = (u32)(GENMASK(last, first));
-    u32 own = 1u << (c->index & 31), writers;
+    u32 own = 1u << (c->index & 31), writers, gen;
 
-    if ((atomic_load(&page->code_lines) & lines) != lines)
-        atomic_fetch_or(&page->code_lines, lines);
+    do {
+        if ((atomic_load(&page->code_lines) & lines) != lines)
+            atomic_fetch_or(&page->code_lines, lines);
+        gen = atomic_load(&page->gen);
+    } while ((atomic_load(&page->code_lines) & lines) != lines);
     writers = atomic_load(&page->writers);
     if (writers & ~own) {
         cpu_world_exclusive(c->world, c);
@@ -362,5 +367,5 @@ u32 mmu_mark_code(struct cpu *c, struct mem_slot *slot, gpa_t gpa, unsigned len)
         tlb_drop_write(c, gpa);
         atomic_fetch_and(&page->writers, ~own);
     }
-    return atomic_load(&page->gen);
+    return gen;
 }
