@@ -3,7 +3,7 @@
 #include "vsock/credit.h"
 
 #define PKT_COST       (sizeof(struct vsock_pkt) + 16) /* with malloc's own overhead */
-#define UNREPORTED_MAX 128 /* packets consumed without an update: a sender counts packets too */
+#define UNREPORTED_MAX 128 /* packets consumed without an update, at most */
 
 static u32 clamp_buf(u64 size)
 {
@@ -108,10 +108,10 @@ bool vsock_credit_hold(struct vsock_credit *c)
     return true;
 }
 
-void vsock_credit_drop(struct vsock_credit *c)
+void vsock_credit_drop(struct vsock_credit *c, const struct vsock_pkt *p)
 {
     c->rx_pkts--;
-    c->rx_unreported_pkts++;
+    c->rx_unreported_pkts += 1 + p->merged;
 }
 
 void vsock_credit_consume(struct vsock_credit *c, u32 bytes)
@@ -127,6 +127,7 @@ void vsock_credit_stamp(struct vsock_credit *c, struct vsock_hdr *h)
 
     h->buf_alloc = c->buf_alloc;
     h->fwd_cnt = c->fwd_cnt;
+    c->rx_asked = c->rx_asked && c->fwd_cnt == c->last_fwd_cnt;
     c->last_fwd_cnt = c->fwd_cnt;
     c->rx_unreported_pkts = 0;
     /* Both edges as distances from the rx position; a shrunken buffer may lie behind it. */
@@ -134,12 +135,27 @@ void vsock_credit_stamp(struct vsock_credit *c, struct vsock_hdr *h)
         c->rx_edge = edge;
 }
 
-bool vsock_credit_update_due(const struct vsock_credit *c, bool starved)
+/* Bytes that the peer believes it may send. */
+static u32 peer_left(const struct vsock_credit *c)
+{
+    u32 window = vsock_credit_window(c), out = c->fwd_cnt + c->rx_held - c->last_fwd_cnt;
+
+    return out >= window ? 0 : window - out;
+}
+
+void vsock_credit_asked(struct vsock_credit *c)
+{
+    c->rx_asked = true;
+}
+
+bool vsock_credit_update_due(const struct vsock_credit *c, u32 wanted)
 {
     u32 news = c->fwd_cnt - c->last_fwd_cnt, window = vsock_credit_window(c);
+    u32 pkts = window / VSOCK_PKT_BUDGET / 4; /* a sender counts packets, too */
 
     if (!news)
         return false;
-    return starved || news >= window || window - news < VSOCK_PAYLOAD_MAX ||
-           c->rx_unreported_pkts >= UNREPORTED_MAX;
+    return news >= window - window / 2 ||
+           c->rx_unreported_pkts >= (pkts < UNREPORTED_MAX ? pkts : UNREPORTED_MAX) ||
+           (wanted && (c->rx_asked || peer_left(c) < wanted));
 }

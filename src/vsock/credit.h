@@ -24,13 +24,14 @@
 
 struct vsock_credit {
     /* Receiving. */
-    u32 buf_alloc;    /* our buffer's size */
-    u32 fwd_cnt;      /* bytes consumed so far */
-    u32 last_fwd_cnt; /* the one that the peer knows */
-    u32 rx_edge;      /* rx position up to which the peer was allowed to send */
-    u32 rx_held;      /* bytes received and not consumed */
-    u32 rx_pkts;      /* packets in memory */
-    u32 rx_unreported_pkts;
+    u32 buf_alloc;          /* our buffer's size */
+    u32 fwd_cnt;            /* bytes consumed so far */
+    u32 last_fwd_cnt;       /* the one that the peer knows */
+    u32 rx_edge;            /* rx position up to which the peer was allowed to send */
+    u32 rx_held;            /* bytes received and not consumed */
+    u32 rx_pkts;            /* packets in memory */
+    u32 rx_unreported_pkts; /* as the peer counts them, consumed since it heard from us */
+    bool rx_asked;          /* the peer waits for news */
 
     /* Sending. */
     u32 peer_buf_alloc, peer_fwd_cnt;
@@ -71,9 +72,9 @@ bool vsock_credit_peer(struct vsock_credit *c, const struct vsock_hdr *h);
 /* Account (len) payload bytes of a packet: false if the peer was not allowed to send it. */
 bool vsock_credit_receive(struct vsock_credit *c, u32 len);
 
-/* A packet went into, or out of, memory. hold() is false when the limit is passed. */
+/* A packet went into, or (p) out of, memory. hold() is false when the limit is passed. */
 bool vsock_credit_hold(struct vsock_credit *c);
-void vsock_credit_drop(struct vsock_credit *c);
+void vsock_credit_drop(struct vsock_credit *c, const struct vsock_pkt *p);
 
 /* (bytes) were consumed by the reader, or dropped. */
 void vsock_credit_consume(struct vsock_credit *c, u32 bytes);
@@ -81,8 +82,12 @@ void vsock_credit_consume(struct vsock_credit *c, u32 bytes);
 /* Write our side into a packet about to be sent. */
 void vsock_credit_stamp(struct vsock_credit *c, struct vsock_hdr *h);
 
+/* A CREDIT_REQUEST came, and was answered. */
+void vsock_credit_asked(struct vsock_credit *c);
+
 /*
- * True if a CREDIT_UPDATE is due after consuming: the peer lacks news, and the reader has
- * run dry (starved) or the peer's view of the window falls below one large packet.
+ * True if a CREDIT_UPDATE is due: half of the window was consumed, or a quarter of the packets,
+ * since the peer last heard of it; or it has heard of less and the reader waits for (wanted)
+ * more bytes, 0 if for none, which the peer does not know that it may send, or asks whether.
  */
-bool vsock_credit_update_due(const struct vsock_credit *c, bool starved);
+bool vsock_credit_update_due(const struct vsock_credit *c, u32 wanted);

@@ -52,11 +52,7 @@ static void receive_data(struct vsock_sock *sk, struct vsock_pkt *p)
         return;
     }
     if (sk->type == VIRTIO_VSOCK_TYPE_SEQPACKET) {
-        u32 fwd_cnt = sk->credit.fwd_cnt;
-
         rc = sk->transport->seqpacket->receive(sk, p);
-        if (!rc && sk->credit.fwd_cnt != fwd_cnt && vsock_credit_update_due(&sk->credit, false))
-            vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0);
     } else if (p->hdr.op == VIRTIO_VSOCK_OP_RW) {
         p->hdr.flags = 0;
         rc = vsock_queue_add(&sk->rx, &sk->credit, p);
@@ -64,9 +60,12 @@ static void receive_data(struct vsock_sock *sk, struct vsock_pkt *p)
         vsock_pkt_free(p);
         rc = -EPROTO;
     }
-    if (rc)
+    if (rc) {
         vsock_sock_reset(sk, -rc);
-    else if (vsock_data_ready(sk, sk->rcvlowat))
+        return;
+    }
+    vsock_sock_report(sk); /* more may be missing than the peer knows that it may send */
+    if (vsock_data_ready(sk, sk->rcvlowat))
         vsock_wake(sk, POLLIN);
 }
 
@@ -103,8 +102,11 @@ static void receive_established(struct vsock_sock *sk, struct vsock_pkt *p)
         break;
     case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
         vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0);
+        vsock_credit_asked(&sk->credit);
         break;
     case VIRTIO_VSOCK_OP_CREDIT_UPDATE:
+        vsock_sock_report(sk); /* its own buffer, which caps it too, may be smaller now */
+        break;
     case VIRTIO_VSOCK_OP_RESPONSE:
     case VIRTIO_VSOCK_OP_INVALID:
         break;

@@ -40,7 +40,8 @@ struct vsock_pkt {
     struct vsock_pool *pool; /* where it goes back to; NULL: to malloc */
     struct vsock_hdr hdr;
     u32 off, len, cap;
-    u8 *data;                             /* (own), unless it is on loan */
+    u32 merged; /* packets that were, before they were put into this one */
+    u8 *data;   /* (own), unless it is on loan */
     void (*release)(struct vsock_pkt *p); /* (data) goes back; any thread, any lock held */
     void *loan;                           /* for release() */
     u8 own[];

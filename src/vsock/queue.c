@@ -25,6 +25,7 @@ static bool merge(struct vsock_queue *q, struct vsock_pkt *p)
         if (!bigger)
             return false;
         bigger->hdr = tail->hdr;
+        bigger->merged = tail->merged;
         bigger->off = tail->off;
         bigger->len = tail->len;
         memcpy(bigger->data, tail->data, tail->len);
@@ -35,6 +36,7 @@ static bool merge(struct vsock_queue *q, struct vsock_pkt *p)
     }
     memcpy(tail->data + tail->len, p->data, p->len);
     tail->len += p->len;
+    tail->merged += 1 + p->merged;
     tail->hdr.flags |= p->hdr.flags;
     return true;
 }
@@ -76,7 +78,7 @@ void vsock_queue_eat(struct vsock_queue *q, struct vsock_credit *c, u32 n)
     vsock_credit_consume(c, n);
     if (p->off == p->len) {
         TAILQ_REMOVE(&q->pkts, p, link);
-        vsock_credit_drop(c);
+        vsock_credit_drop(c, p);
         vsock_pkt_free(p);
     }
 }
@@ -91,7 +93,7 @@ void vsock_queue_take_record(struct vsock_queue *q, struct vsock_credit *c, stru
         TAILQ_INSERT_TAIL(to, p, link);
         q->bytes -= p->len - p->off;
         vsock_credit_consume(c, p->len - p->off);
-        vsock_credit_drop(c);
+        vsock_credit_drop(c, p);
     } while (!(p->hdr.flags & VIRTIO_VSOCK_SEQ_EOM));
     q->msgs--;
 }
@@ -103,7 +105,7 @@ void vsock_queue_purge(struct vsock_queue *q, struct vsock_credit *c)
     while ((p = TAILQ_FIRST(&q->pkts))) {
         TAILQ_REMOVE(&q->pkts, p, link);
         vsock_credit_consume(c, p->len - p->off);
-        vsock_credit_drop(c);
+        vsock_credit_drop(c, p);
         vsock_pkt_free(p);
     }
     q->bytes = q->msgs = 0;

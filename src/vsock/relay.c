@@ -126,20 +126,16 @@ void vsock_relay_take(struct vsock_sock *sk, bool whole, u32 max, struct vsock_p
     }
 }
 
-void vsock_relay_done(struct vsock_sock *sk, u32 bytes, u32 pkts)
+void vsock_relay_done(struct vsock_sock *sk, u32 bytes, struct vsock_pkts *list)
 {
-    /*
-     * A relay is not a reader that waits for more: a STREAM sender needs no news while it
-     * has room. A SEQPACKET sender may be waiting for the room of a whole record.
-     */
-    bool starved = sk->type == VIRTIO_VSOCK_TYPE_SEQPACKET && sk->credit.rx_held == bytes;
+    struct vsock_pkt *p;
 
     vsock_credit_consume(&sk->credit, bytes);
-    while (pkts--)
-        vsock_credit_drop(&sk->credit);
-    if (sk->state == VSOCK_ESTABLISHED && !sk->done &&
-        vsock_credit_update_due(&sk->credit, starved))
-        vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0);
+    TAILQ_FOREACH(p, list, link)
+    {
+        vsock_credit_drop(&sk->credit, p);
+    }
+    vsock_sock_report(sk);
 }
 
 struct vsock_pkt *vsock_relay_alloc(struct vsock_ctx *ctx, u32 cap)

@@ -55,8 +55,8 @@ int vsock_relay_connect(struct vsock_ctx *ctx, u16 type, struct vsock_addr from,
  */
 void vsock_relay_take(struct vsock_sock *sk, bool whole, u32 max, struct vsock_pkts *list);
 
-/* (bytes) of packets taken are through, and (pkts) packets gone. Reports to the peer when due. */
-void vsock_relay_done(struct vsock_sock *sk, u32 bytes, u32 pkts);
+/* (bytes) of packets taken are through, and those of (list) whole. Reports to the peer when due. */
+void vsock_relay_done(struct vsock_sock *sk, u32 bytes, struct vsock_pkts *list);
 
 /* A packet for vsock_relay_send(), with room for (cap) bytes and none in it. No lock needed. */
 struct vsock_pkt *vsock_relay_alloc(struct vsock_ctx *ctx, u32 cap);

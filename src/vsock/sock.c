@@ -204,11 +204,11 @@ void vsock_sock_reset(struct vsock_sock *sk, int err)
 
 void vsock_sock_report(struct vsock_sock *sk)
 {
-    bool starved =
-        sk->type == VIRTIO_VSOCK_TYPE_STREAM ? sk->rx.bytes < sk->rcvlowat : !sk->rx.msgs;
+    u32 wanted = !sk->rx.msgs; /* a sender of records may be half through one */
 
-    if (sk->state == VSOCK_ESTABLISHED && !sk->done &&
-        vsock_credit_update_due(&sk->credit, starved))
+    if (sk->type == VIRTIO_VSOCK_TYPE_STREAM)
+        wanted = sk->rx.bytes < sk->rcvlowat ? sk->rcvlowat - sk->rx.bytes : 0;
+    if (sk->state == VSOCK_ESTABLISHED && !sk->done && vsock_credit_update_due(&sk->credit, wanted))
         vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0);
 }
 

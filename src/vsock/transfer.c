@@ -23,6 +23,19 @@ static int send_check(struct vsock_sock *sk)
     return sk->state == VSOCK_ESTABLISHED ? 0 : -ENOTCONN;
 }
 
+/*
+ * A peer reports what it has read when it sees fit: ask, should that take long. It does not see
+ * that a record of more than half of its buffer waits: ask at once.
+ */
+static void ask(struct vsock_sock *sk, u32 bytes)
+{
+    if (sk->timer[VSOCK_TIMER_CREDIT] != VSOCK_FOREVER)
+        return;
+    vsock_timer_set(sk, VSOCK_TIMER_CREDIT, vsock_deadline(sk->ctx, VSOCK_CREDIT_ASK_NS));
+    if (bytes > vsock_credit_window(&sk->credit) / 2)
+        vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
+}
+
 int vsock_wait_space(struct vsock_sock *sk, u32 bytes, u32 pkts, u64 deadline)
 {
     int rc;
@@ -35,9 +48,7 @@ int vsock_wait_space(struct vsock_sock *sk, u32 bytes, u32 pkts, u64 deadline)
         if (rc || vsock_credit_can_send(&sk->credit, bytes, pkts))
             return rc;
         sk->counts.waits++;
-        /* A peer reports what it has read when it sees fit; ask, should that take long. */
-        if (sk->timer[VSOCK_TIMER_CREDIT] == VSOCK_FOREVER)
-            vsock_timer_set(sk, VSOCK_TIMER_CREDIT, vsock_deadline(sk->ctx, VSOCK_CREDIT_ASK_NS));
+        ask(sk, bytes);
         rc = vsock_wait(sk, &sk->tx_wait, deadline);
         if (rc)
             return rc;

@@ -87,7 +87,7 @@ static void test_receive(void)
     ok(vsock_credit_receive(&c, 4096) && !vsock_credit_receive(&c, 1), "as much, no more");
     vsock_credit_consume(&c, 100);
     ok(!vsock_credit_receive(&c, 1), "what the peer does not know of it cannot use");
-    ok(vsock_credit_update_due(&c, false), "so it is told");
+    ok(vsock_credit_update_due(&c, 0), "so it is told");
     vsock_credit_stamp(&c, &h);
     ok(vsock_credit_receive(&c, 100) && !vsock_credit_receive(&c, 1), "and then can");
     vsock_credit_consume(&c, 4096);
@@ -106,6 +106,40 @@ static void test_receive(void)
         vsock_credit_consume(&c, 1 << 20);
     }
     ok(good, "u32 counters wrap: receiving");
+}
+
+static void test_update(void)
+{
+    struct vsock_pkt some = {.merged = 39};
+    struct vsock_credit c;
+    struct vsock_hdr h;
+
+    vsock_credit_init(&c, 262144);
+    hear(&c, 262144, 0);
+    vsock_credit_stamp(&c, &h);
+    vsock_credit_receive(&c, 262000);
+    ok(!vsock_credit_update_due(&c, 1000), "no update without news");
+    vsock_credit_consume(&c, 131071);
+    ok(!vsock_credit_update_due(&c, 144), "none while the reader gets what it wants");
+    ok(vsock_credit_update_due(&c, 145), "one if it wants more than the peer may send");
+    vsock_credit_asked(&c);
+    ok(vsock_credit_update_due(&c, 1) && !vsock_credit_update_due(&c, 0),
+       "one to a peer that asked, once there is nothing to read");
+    vsock_credit_stamp(&c, &h);
+    vsock_credit_consume(&c, 1);
+    ok(!vsock_credit_update_due(&c, 1), "which is an answer");
+    vsock_credit_consume(&c, 130928);
+    ok(!vsock_credit_update_due(&c, 0), "none below half of the window");
+    vsock_credit_receive(&c, 200000);
+    vsock_credit_consume(&c, 143);
+    ok(vsock_credit_update_due(&c, 0), "one from there on");
+    vsock_credit_stamp(&c, &h);
+    vsock_credit_consume(&c, 1);
+    for (unsigned i = 0; i < 2; i++)
+        vsock_credit_drop(&c, &some);
+    ok(!vsock_credit_update_due(&c, 0), "nor for 80 packets");
+    vsock_credit_drop(&c, &some);
+    ok(vsock_credit_update_due(&c, 0), "but for 120, merged or not");
 }
 
 static void test_packets(void)
@@ -149,6 +183,7 @@ int main(void)
     test_send();
     test_wrap();
     test_receive();
+    test_update();
     test_packets();
     return tap_done();
 }

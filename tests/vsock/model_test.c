@@ -73,8 +73,10 @@ static bool step_send(struct seat *s, struct way *w)
     for (u32 i = 0; i < len; i++)
         data[i] = pattern(w->sent + i);
     n = do_send(w->from, data, len, MSG_DONTWAIT | (eor ? MSG_EOR : 0));
-    if (n == -EAGAIN && was_empty && s) {
-        seat_run(s); /* the news that all was read may have been on its way */
+    if (n == -EAGAIN && was_empty && (s || !is_stream)) {
+        if (s)
+            seat_run(s); /* the news that all was read may have been on its way */
+        /* or the sender of a large record had to ask for it */
         n = do_send(w->from, data, len, MSG_DONTWAIT | (eor ? MSG_EOR : 0));
     }
     if (n == -EAGAIN || n == -EMSGSIZE)

@@ -37,8 +37,9 @@ static void unlock(struct unix_conn *c)
 
 void unix_written(struct unix_conn *c, size_t n)
 {
+    struct vsock_pkts through = TAILQ_HEAD_INITIALIZER(through);
     struct vsock_pkt *p;
-    u32 bytes = 0, pkts = 0, part;
+    u32 bytes = 0, part;
     bool last = false; /* records go one by one */
 
     while (!last && (p = TAILQ_FIRST(&c->out))) {
@@ -59,32 +60,31 @@ void unix_written(struct unix_conn *c, size_t n)
         c->out_hdr = 0;
         last = c->kind == UNIX_SEQPACKET && p->hdr.flags & VIRTIO_VSOCK_SEQ_EOM;
         TAILQ_REMOVE(&c->out, p, link);
-        vsock_pkt_free(p);
-        pkts++;
+        TAILQ_INSERT_TAIL(&through, p, link);
     }
     lock(c);
-    vsock_relay_done(c->sk, bytes, pkts);
+    vsock_relay_done(c->sk, bytes, &through);
     unlock(c);
+    vsock_pkts_free(&through);
 }
 
 /* Nobody reads the descriptor any more; (how): SHUT_RD, or SHUT_RDWR if nobody writes either. */
 static void reader_gone(struct unix_conn *c, int how)
 {
     struct vsock_pkt *p;
-    u32 bytes = 0, pkts = 0;
+    u32 bytes = 0;
 
     c->out_done = true;
-    while ((p = TAILQ_FIRST(&c->out))) {
-        TAILQ_REMOVE(&c->out, p, link);
+    TAILQ_FOREACH(p, &c->out, link)
+    {
         bytes += p->len - p->off;
-        pkts++;
-        vsock_pkt_free(p);
     }
     lock(c);
-    vsock_relay_done(c->sk, bytes, pkts);
+    vsock_relay_done(c->sk, bytes, &c->out);
     vsock_shutdown(c->sk, how);
     vsock_queue_purge(&c->sk->rx, &c->sk->credit);
     unlock(c);
+    vsock_pkts_free(&c->out);
 }
 
 void unix_not_written(struct unix_conn *c, int err)
