@@ -4,7 +4,7 @@
 #include "cpu/cpu.h"
 #include "cpu/interp/block.h"
 #include "cpu/jit/jit.h"
-#include "cpu/mmu/tlb.h"
+#include "cpu/mmu/stlb.h"
 #include "cpu/world.h"
 
 #include <errno.h>
@@ -32,6 +32,9 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
     c->maxphyaddr = 46;
     c->xlayout = xstate_layout_intel;
     tlb_init(c);
+    rc = stlb_create(c);
+    if (rc)
+        goto free_cpu;
     rc = block_cache_create(&c->blocks);
     if (rc)
         goto free_cpu;
@@ -44,6 +47,7 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
 
 free_cpu:
     block_cache_free(c->blocks);
+    stlb_free(c);
     free(c);
     return rc;
 }
@@ -55,6 +59,7 @@ void cpu_free(struct cpu *c)
     cpu_world_remove(c->world, c);
     jit_free(c);
     block_cache_free(c->blocks);
+    stlb_free(c);
     free(c->cpuid);
     free(c->amx.tile);
     free(c);

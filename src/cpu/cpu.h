@@ -322,8 +322,11 @@ struct cpu_jit {
 
 struct jit;          /* jit/jit.h */
 struct tlb;          /* mmu/tlb.h */
+struct stlb;         /* mmu/stlb.h */
 struct block_cache;  /* interp/block.h */
 struct cpu_world;    /* world.h: what the vCPUs of one VM share */
+
+#define CPU_FETCHED_BITS 512
 
 struct cpu {
     /* --- hot --- */
@@ -343,6 +346,8 @@ struct cpu {
     u32 link_epoch; /* changes when links between blocks by RIP become doubtful */
     u64 link_base;  /* of CS, that those links were made with; 0 in 64-bit mode */
     u32 global_epoch; /* the same for links among global pages */
+    u64 fetched[2][CPU_FETCHED_BITS / 64]; /* lower, upper half: pages that code came from since then, hashed */
+    bool fetched_large[2]; /* … among them large ones */
     u32 recheck_epoch; /* changes when blocks must be compared with memory again */
     u32 code_seen;     /* of mem_code_doubtful() */
     struct cpu_jit j;
@@ -378,6 +383,8 @@ struct cpu {
     /* --- parts --- */
     struct mem *mem;
     struct tlb *tlbs[4]; /* by enum tlb_view */
+    struct stlb *stlb;   /* the second level: mmu/stlb.h, */
+    u64 stlb_gen, stlb_global; /* and the generations in force, of this PCID and of global pages */
     struct block_cache *blocks;
     struct jit *jit; /* NULL: the interpreter runs everything */
     struct cpu_undo *undo; /* stores are noted there before they are made: jit/lockstep.h. NULL: they are not */
@@ -398,7 +405,8 @@ struct cpu {
     struct cpu_vec vec;
 
     struct cpu_stats {
-        u64 blocks_built, blocks_run, tlb_miss, tlb_flush, smc, exceptions, interrupts, recheck_fail;
+        u64 blocks_built, blocks_run, tlb_miss, tlb_refill, page_walks, tlb_flush, tlb_flush_page, smc, exceptions,
+            interrupts, recheck_fail;
         u64 translated, translate_ns; /* blocks; time spent on them */
         u64 code_runs, code_links;    /* how often translated code was entered from C; exits linked */
         u64 code_killed, code_flushed; /* pages whose translations went; times that all went */

@@ -44,7 +44,8 @@ struct kvm_stats_fd {
  */
 static const char *const vcpu_names[] = {
     "exits", "io_exits", "mmio_exits", "signal_exits", "irq_window_exits", "halt_exits", "halt_wakeup",
-    "insn_emulation", "blocks_built", "blocks_run", "tlb_miss", "tlb_flush", "smc", "exceptions", "irq_injections",
+    "insn_emulation", "blocks_built", "blocks_run", "tlb_miss", "tlb_refill", "page_walks",
+    "tlb_flush", "tlb_flush_page", "smc", "exceptions", "irq_injections",
     "blocks_translated", "translate_ns", "code_runs", "code_links", "code_killed", "code_flushed",
     "state_bytes", "tile_bytes",
 };
@@ -128,7 +129,10 @@ void kvm_stats_vcpu_update(struct kvm_vcpu *v)
     *d++ = c->stats.blocks_built;
     *d++ = c->stats.blocks_run;
     *d++ = c->stats.tlb_miss;
+    *d++ = c->stats.tlb_refill;
+    *d++ = c->stats.page_walks;
     *d++ = c->stats.tlb_flush;
+    *d++ = c->stats.tlb_flush_page;
     *d++ = c->stats.smc;
     *d++ = c->stats.exceptions;
     *d++ = c->stats.interrupts;

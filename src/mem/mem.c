@@ -32,7 +32,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define CHUNK_SHIFT       18 /* 256 KiB: beyond it, populating gets no cheaper per page */
+#define CHUNK_SHIFT       MEM_CHUNK_SHIFT /* 256 KiB: beyond it, populating gets no cheaper per page */
 #define CHUNK_SIZE        (1ull << CHUNK_SHIFT)
 #define SPAN_POPULATE_MAX (4 * CHUNK_SIZE)
 #define SLOT_MAX_PAGES    ((u64)INT_MAX) /* KVM's own limit */

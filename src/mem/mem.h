@@ -20,6 +20,7 @@
 #define MEM_LOG_DIRTY BIT(1) /* keep a dirty bitmap, as KVM_MEM_LOG_DIRTY_PAGES */
 #define MEM_OWNER     BIT(2) /* whatever but a vCPU writes this host memory goes through this map */
 
+#define MEM_CHUNK_SHIFT 18 /* log2 of the bytes that mem_populate() makes present at once */
 #define MEM_CODE_LINE 128 /* bytes of a page that one bit of code_lines stands for */
 
 /*
@@ -127,6 +128,12 @@ static inline void mem_page_cool(struct mem_page *p)
  * memory has no MEM_OWNER, in this map or another; then nobody can tell.
  */
 bool mem_code_doubtful(const struct mem *m, u32 *seen);
+
+/* Has mem_populate() been there? */
+static inline bool mem_is_populated(const struct mem_slot *s, gpa_t gpa)
+{
+    return atomic_load_explicit(&s->populated[(gpa - s->gpa) >> MEM_CHUNK_SHIFT], memory_order_relaxed);
+}
 
 /*
  * Make the host pages around (gpa) present, a whole chunk (256 KiB) at once: a

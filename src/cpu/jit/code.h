@@ -79,6 +79,14 @@ struct jit_glue {
     u32 op[2][JIT_LIVE_KINDS];
     u32 op_tail; /* run the op and go on at the translation of wherever it led; does not return */
     u32 vec_load, x87_load; /* make that state live */
+    /*
+     * A TLB check has failed: fill the entry of loads or, [1], stores for the linear address in T0, without its
+     * op. Called with RSP a multiple of 16 as between instructions; all registers are kept, vector and
+     * x87 ones in the host's included, guest flags are not. ZF clear: there is an entry now that was not there before,
+     * so that the check is worth another try. ZF set: it was no miss (a page crossing, misalignment), or there is more
+     * to it: the op must do it. refill_stack: the same, and the stack window moves to that page.
+     */
+    u32 refill[2], refill_stack[2];
 };
 
 struct jit {

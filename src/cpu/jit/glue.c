@@ -12,12 +12,15 @@
  * Between translated instructions RSP is a multiple of 16, so that an op routine, which is called, is where C
  * functions expect to be called from. Guest flags are in cpu->cc whenever an op is called.
  *
+ * A refill routine is for a TLB miss alone. What it calls uses no vector registers, so they stay as they are.
+ *
  * Vector state becomes live when a translation wants it and is stored before any C code runs,
  * which then finds the MXCSR it had. DF and AC are never set in translated code.
  */
 
 #include "cpu/jit/code.h"
-#include "cpu/mmu/access.h"
+#include "cpu/mmu/fill.h"
+#include "cpu/mmu/stlb.h"
 #include "cpu/vec/host.h"
 
 static const u8 callee_saved[] = {REG_RBX, REG_RBP, REG_R12, REG_R13, REG_R14, REG_R15};
@@ -309,18 +312,9 @@ static u32 make_leave(struct asm_buf *a, const struct stores *s, u32 ret)
 static int op_stack(struct cpu *c, const struct insn *in)
 {
     int rc = in->op(c, in);
-    struct tlb *t = c->tlb;
-    u64 page = c->r[REG_RSP] & PAGE_MASK;
-    const struct tlb_entry *r = tlb_slot(t, page, false), *w = tlb_slot(t, page, true);
 
-    if (rc < 0 || (r->tag != page && w->tag != page))
-        return rc;
-    t->stack = (struct tlb_window){
-        .base = page,
-        .limit_r = r->tag == page ? TLB_WINDOW_LIMIT : 0,
-        .limit_w = w->tag == page ? TLB_WINDOW_LIMIT : 0,
-        .delta = r->tag == page ? r->delta : w->delta,
-    };
+    if (rc >= 0)
+        tlb_window_move(c->tlb, c->r[REG_RSP] & PAGE_MASK);
     return rc;
 }
 
@@ -433,6 +427,27 @@ static u32 make_op(struct asm_buf *a, const struct jit_glue *g, const struct sto
     return at;
 }
 
+/* Call (fn), which leaves vector registers alone, for the linear address in T0. */
+static u32 make_refill(struct asm_buf *a, bool (*fn)(struct cpu *c, u64 lin, bool write),
+                       bool write)
+{
+    static const u8 caller_saved[] = {REG_RAX, REG_RCX, REG_RDX, REG_RSI, REG_RDI,
+                                      REG_R8,  REG_R9,  REG_R10, REG_R11};
+    u32 at = a->at;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(caller_saved); i++)
+        push(a, caller_saved[i]);
+    asm_gs_load(a, REG_RDI, GS(j.self));
+    asm_mov(a, REG_RSI, HOST_T0);
+    asm_mov_imm(a, REG_RDX, write);
+    asm_mov_imm(a, REG_RAX, (u64)(uintptr_t)fn);
+    ASM(a, 0xff, 0xd0, 0x84, 0xc0); /* call rax; test al, al */
+    for (unsigned i = ARRAY_SIZE(caller_saved); i--;)
+        pop(a, caller_saved[i]);
+    asm_u8(a, 0xc3);
+    return at;
+}
+
 static void zero_site(struct asm_buf *a)
 {
     ASM(a, 0x65, 0x48, 0xc7); /* mov qword gs:[site], 0 */
@@ -461,5 +476,9 @@ void jit_glue_make(struct jit *j)
     for (unsigned stack = 0; stack < 2; stack++) {
         for (unsigned live = 0; live < JIT_LIVE_KINDS; live++)
             g->op[stack][live] = make_op(a, g, &s, dispatch, ret, stack, live);
+    }
+    for (unsigned write = 0; write < 2; write++) {
+        g->refill[write] = make_refill(a, mmu_refill, write);
+        g->refill_stack[write] = make_refill(a, mmu_refill_stack, write);
     }
 }

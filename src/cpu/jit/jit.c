@@ -315,13 +315,9 @@ static bool page_locate(struct cpu *c, struct jit_page *p, u64 lin)
 /* Have the code of (b), at c->rip, found by jumps. */
 static void jump_insert(struct cpu *c, const struct block *b)
 {
-    struct tlb_jump *e = &c->tlb->j[tlb_jump_index(c->rip)];
-
     if (c->tlb != c->tlbs[TLB_USER] && !b->code->page->global)
         return;
-    e->rip = c->rip;
-    e->code = c->jit->rx + b->code->entry[JIT_MEM];
-    c->tlb->jumps_used = true;
+    tlb_jump_set(c->tlb, c->rip, c->jit->rx + b->code->entry[JIT_MEM]);
 }
 
 bool jit_ready(struct cpu *c, struct block *b)

@@ -319,7 +319,7 @@ static bool run_both(struct cpu *c, struct block *b, int *rc_interp, int *rc,
                      const struct insn **in)
 {
     struct cpu_undo *u = c->jit->lockstep;
-    u64 smc = c->stats.smc;
+    u64 smc = c->stats.smc, dropped = c->stats.tlb_flush_page;
 
     u->count = u->used = 0;
     u->once = false;
@@ -329,7 +329,7 @@ static bool run_both(struct cpu *c, struct block *b, int *rc_interp, int *rc,
     views_swap(c, u->views);
     *rc_interp = *rc = run_interpreter(c, b, in);
     views_swap(c, (struct tlb *)(c + 1));
-    if (c->link_epoch != u->before.link_epoch)
+    if (c->link_epoch != u->before.link_epoch || c->stats.tlb_flush_page != dropped)
         tlb_flush(c);
     c->undo = NULL;
     c->bus = u->bus;

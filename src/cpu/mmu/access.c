@@ -18,14 +18,15 @@
 #include "cpu/jit/jit.h"
 #include "cpu/jit/lockstep.h"
 #include "cpu/mmu/access.h"
-#include "cpu/mmu/walk.h"
+#include "cpu/mmu/fill.h"
+#include "cpu/mmu/stlb.h"
 #include "cpu/world.h"
 
 #define MMIO_MAX 8 /* bytes of one bus access */
 
 /* One piece of an access, within a page. */
 struct place {
-    u8 *host;              /* NULL: MMIO */
+    u8 *host; /* NULL: MMIO */
     gpa_t gpa;
     struct mem_slot *slot; /* NULL: a hole */
     bool fast;             /* a write needs no accounting */
@@ -37,50 +38,49 @@ static struct tlb *view_of(struct cpu *c, unsigned acc)
     return acc & MMU_SYSTEM ? c->tlbs[TLB_KERNEL] : c->tlb;
 }
 
-/* May this vCPU keep a fast write mapping of the page? Publishes it in (writers) before looking. */
-static bool write_may_be_fast(struct cpu *c, struct mem_slot *slot, gpa_t gpa)
-{
-    struct mem_page *page = mem_slot_page(slot, gpa);
-    u64 n = (gpa - slot->gpa) >> PAGE_SHIFT;
+#define GUESTDBG_USE_HW_BP BIT(17) /* KVM_GUESTDBG_USE_HW_BP */
 
-    if (slot->flags & MEM_READONLY)
-        return false;
-    if (slot->dirty && !(atomic_load(&slot->dirty[n / 64]) & BIT(n % 64)))
-        return false;
-    atomic_fetch_or(&page->writers, 1u << (c->index & 31));
-    return atomic_load(&page->code_lines) == 0;
-}
+/* A page as it was found: in the second level, or by a walk. */
+struct found {
+    gpa_t gpa; /* of the byte */
+    struct mem_slot *slot;
+    u64 rights; /* STLB_* */
+    u64 flags;  /* TLB_* */
+};
 
-static u8 size_flags(u64 page_size)
+static u64 size_flags(u64 page_size)
 {
     return page_size >= BIT(30) ? TLB_1G : page_size > PAGE_SIZE ? TLB_2M : 0;
 }
 
+/* Find (lin) for (acc), as mmu_walk() does. f->slot is NULL for a hole. */
+static int find(struct cpu *c, u64 lin, unsigned acc, bool user, struct found *f)
+{
+    struct stlb_entry *e = stlb_usable(c) ? stlb_find(c, lin) : NULL;
+    struct walk w;
+    int rc;
+
+    if (e && stlb_allows(c, e->tag, acc, user) && (!(acc & MMU_WRITE) || e->tag & STLB_DIRTY)) {
+        *f = (struct found){stlb_gpa(c->stlb, e, lin), e->slot, e->tag, stlb_tlb_flags(c->stlb, e)};
+        c->stats.tlb_refill++;
+        return OP_NEXT;
+    }
+    rc = mmu_walk(c, lin, acc, &w);
+    if (rc)
+        return rc;
+    f->gpa = w.gpa;
+    f->slot = mem_slot_find(c->mem, w.gpa);
+    f->rights = stlb_rights(&w);
+    f->flags = size_flags(w.page_size) | (w.global ? TLB_GLOBAL : 0);
+    if (f->slot)
+        stlb_insert(c, lin, &w, f->slot);
+    return OP_NEXT;
+}
+
 /* Does the view now in force let ordinary stores through to a page with these rights? */
-static bool view_writes(const struct cpu *c, const struct walk *w, bool user)
+static bool view_writes(const struct cpu *c, u64 rights, bool user)
 {
-    return w->dirty && (w->writable || (!user && !(c->cr0 & CR0_WP)));
-}
-
-static void fill_entry(struct tlb *t, u64 lin, bool write, const struct walk *w, struct mem_slot *slot)
-{
-    struct tlb_entry *e = tlb_slot(t, lin, write);
-    gpa_t page = w->gpa & PAGE_MASK;
-
-    t->used = true;
-    e->tag = lin & PAGE_MASK;
-    e->host = (u64)(uintptr_t)mem_slot_hva(slot, page);
-    e->delta = e->host - e->tag;
-    e->gpa = page | (w->global ? TLB_GLOBAL : 0) | size_flags(w->page_size);
-}
-
-#define DR7_ENABLED 0xffull
-#define GUESTDBG_USE_HW_BP BIT(17) /* KVM_GUESTDBG_USE_HW_BP */
-
-/* Is a breakpoint armed, the guest's or its debugger's? */
-static bool breakpoints_armed(const struct cpu *c)
-{
-    return (c->dr7 | c->guest_debug_dr[7]) & DR7_ENABLED;
+    return rights & STLB_DIRTY && (rights & STLB_WRITE || (!user && !(c->cr0 & CR0_WP)));
 }
 
 /*
@@ -104,17 +104,45 @@ static void watch(struct cpu *c, u64 lin, unsigned len, bool write)
     }
 }
 
-/* Resolve one piece, through the TLB or a walk that fills it. */
-static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct place *pl)
+/* Resolve one piece that the TLB does not have, and have the TLB remember it. */
+static int resolve_miss(struct cpu *c, u64 lin, unsigned acc, struct place *pl)
 {
+    bool write = acc & MMU_WRITE, user = c->cpl == 3 && !(acc & MMU_SYSTEM);
     struct tlb *t = view_of(c, acc);
-    bool write = acc & MMU_WRITE;
-    struct tlb_entry *e = tlb_slot(t, lin, write);
-    struct walk w;
+    struct found f;
     int rc;
 
+    c->stats.tlb_miss++;
+    if (!(c->efer & EFER_LMA))
+        lin = (u32)lin;
+    rc = find(c, lin, acc, user, &f);
+    if (rc)
+        return rc;
+    pl->gpa = f.gpa;
+    pl->slot = f.slot;
+    pl->host = NULL;
+    pl->fast = false;
+    if (!f.slot || (write && f.slot->flags & MEM_READONLY))
+        return OP_NEXT;
+    mem_populate(f.slot, f.gpa);
+    pl->host = mem_slot_hva(f.slot, f.gpa);
+    if (write && !c->undo && view_writes(c, f.rights, user))
+        pl->fast = tlb_write_may_be_fast(c, f.slot, f.gpa);
+    if (likely(!tlb_breakpoints_armed(c)) && t != c->tlbs[TLB_USER_AC]) {
+        tlb_fill(t, lin, false, f.gpa & PAGE_MASK, f.flags, f.slot);
+        if (pl->fast)
+            tlb_fill(t, lin, true, f.gpa & PAGE_MASK, f.flags, f.slot);
+    }
+    return OP_NEXT;
+}
+
+static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct place *pl)
+{
+    bool write = acc & MMU_WRITE;
+    struct tlb_entry *e = tlb_slot(view_of(c, acc), lin, write);
+
     pl->len = len;
-    if (unlikely(breakpoints_armed(c)) && !(acc & MMU_SYSTEM))
+    if (unlikely(tlb_breakpoints_armed(c)) && !(acc & MMU_SYSTEM))
         watch(c, lin, len, write);
     if ((lin ^ e->tag) <= PAGE_SIZE - len) {
         pl->host = (u8 *)(lin + e->delta);
@@ -123,28 +151,7 @@ static int resolve(struct cpu *c, u64 lin, unsigned len, unsigned acc, struct pl
         pl->fast = true;
         return OP_NEXT;
     }
-    c->stats.tlb_miss++;
-    rc = mmu_walk(c, lin, acc, &w);
-    if (rc)
-        return rc;
-    if (!(c->efer & EFER_LMA))
-        lin = (u32)lin;
-    pl->gpa = w.gpa;
-    pl->slot = mem_slot_find(c->mem, w.gpa);
-    pl->host = NULL;
-    pl->fast = false;
-    if (!pl->slot || (write && pl->slot->flags & MEM_READONLY))
-        return OP_NEXT;
-    mem_populate(pl->slot, w.gpa);
-    pl->host = mem_slot_hva(pl->slot, w.gpa);
-    if (write && !c->undo && view_writes(c, &w, c->cpl == 3 && !(acc & MMU_SYSTEM)))
-        pl->fast = write_may_be_fast(c, pl->slot, w.gpa);
-    if (likely(!breakpoints_armed(c)) && t != c->tlbs[TLB_USER_AC]) {
-        fill_entry(t, lin, false, &w, pl->slot);
-        if (pl->fast)
-            fill_entry(t, lin, true, &w, pl->slot);
-    }
-    return OP_NEXT;
+    return resolve_miss(c, lin, acc, pl);
 }
 
 /*
@@ -318,28 +325,27 @@ int mmu_rmw_commit(struct cpu *c, struct mmu_rmw *m)
 int mmu_fetch(struct cpu *c, u64 lin, struct tlb_fetch **ret)
 {
     struct tlb_fetch *f = tlb_fetch_slot(c->tlb, lin);
-    struct mem_slot *slot;
-    struct walk w;
+    unsigned i = (unsigned)(f - c->tlb->f);
+    struct found found;
     int rc;
 
-    if (likely(f->tag == (lin & PAGE_MASK))) {
-        *ret = f;
-        return OP_NEXT;
+    if (unlikely(f->tag != (lin & PAGE_MASK))) {
+        rc = find(c, lin, MMU_EXEC, c->cpl == 3, &found);
+        if (rc)
+            return rc;
+        if (!found.slot) {
+            c->exit = CPU_EXIT_INTERNAL_ERROR;
+            return OP_EXIT;
+        }
+        mem_populate(found.slot, found.gpa);
+        c->tlb->fetch[i / 64] |= BIT(i % 64);
+        c->tlb->large[lin >> 63] |= found.flags & (TLB_2M | TLB_1G);
+        f->tag = lin & PAGE_MASK;
+        f->gpa = (found.gpa & PAGE_MASK) | found.flags;
+        f->slot = found.slot;
+        f->host = mem_slot_hva(found.slot, found.gpa & PAGE_MASK);
     }
-    rc = mmu_walk(c, lin, MMU_EXEC, &w);
-    if (rc)
-        return rc;
-    slot = mem_slot_find(c->mem, w.gpa);
-    if (!slot) {
-        c->exit = CPU_EXIT_INTERNAL_ERROR;
-        return OP_EXIT;
-    }
-    mem_populate(slot, w.gpa);
-    c->tlb->used = true;
-    f->tag = lin & PAGE_MASK;
-    f->gpa = (w.gpa & PAGE_MASK) | (w.global ? TLB_GLOBAL : 0) | size_flags(w.page_size);
-    f->slot = slot;
-    f->host = mem_slot_hva(slot, w.gpa & PAGE_MASK);
+    tlb_note_fetch(c, lin, f->gpa & (TLB_2M | TLB_1G));
     *ret = f;
     return OP_NEXT;
 }

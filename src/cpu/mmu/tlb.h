@@ -16,9 +16,14 @@
 #define TLB_BITS 8
 #define TLB_SIZE (1u << TLB_BITS)
 
-enum tlb_view { TLB_KERNEL, TLB_USER, TLB_KERNEL_AC /* SMAP lifted by AC */,
-    TLB_USER_AC /* alignment checked: data is never cached, so that every access takes the slow path */,
-    TLB_VIEWS };
+enum tlb_view {
+    TLB_KERNEL,
+    TLB_USER,
+    TLB_KERNEL_AC /* SMAP lifted by AC */,
+    TLB_USER_AC /* alignment checked: data is never cached, so that every access takes the slow path */
+    ,
+    TLB_VIEWS
+};
 
 struct tlb_entry {
     u64 tag;
@@ -39,7 +44,7 @@ struct tlb_window {
 #define TLB_WINDOW_LIMIT (PAGE_SIZE - 7)
 
 /* Translated code for a linear address. An invalid entry holds an address that belongs in another slot. */
-#define TLB_JUMP_BITS 10
+#define TLB_JUMP_BITS 12
 #define TLB_JUMP_SIZE (1u << TLB_JUMP_BITS)
 
 struct tlb_jump {
@@ -48,8 +53,8 @@ struct tlb_jump {
 };
 
 #define TLB_GLOBAL BIT(0)
-#define TLB_2M BIT(1) /* a 4 KiB piece of a page of up to 4 MiB, 1 GiB: INVLPG drops all pieces */
-#define TLB_1G BIT(2)
+#define TLB_2M     BIT(1) /* a 4 KiB piece of a page of up to 4 MiB, 1 GiB: INVLPG drops all pieces */
+#define TLB_1G     BIT(2)
 
 /* Where instructions come from: one page of RAM. Same tag rule. */
 #define TLB_FETCH_SIZE 128
@@ -61,16 +66,25 @@ struct tlb_fetch {
     struct mem_slot *slot;
 };
 
+/* Slots of (r) and (w) that may hold something, and of these the ones that may hold what is not global. */
+struct tlb_filled {
+    u64 any[TLB_SIZE / 64], local[TLB_SIZE / 64];
+};
+
 struct tlb {
     struct tlb_entry r[TLB_SIZE], w[TLB_SIZE];
     struct tlb_window stack; /* RSP */
     struct tlb_fetch f[TLB_FETCH_SIZE];
     struct tlb_jump j[TLB_JUMP_SIZE];
-    bool used;       /* something was filled since the last flush */
-    bool jumps_used; /* the same of (j) since the last unlink */
+    struct tlb_filled data;
+    u64 fetch[TLB_FETCH_SIZE / 64], jump[TLB_JUMP_SIZE / 64]; /* the same of (f), of (j) */
+    bool large[2]; /* in either half of the address space: pieces of large pages may be there */
 };
 
-static inline u64 tlb_invalid(unsigned i) { return (u64)(i ^ 1) << PAGE_SHIFT; }
+static inline u64 tlb_invalid(unsigned i)
+{
+    return (u64)(i ^ 1) << PAGE_SHIFT;
+}
 
 static inline struct tlb_entry *tlb_slot(struct tlb *t, u64 lin, bool write)
 {
@@ -85,6 +99,14 @@ static inline struct tlb_fetch *tlb_fetch_slot(struct tlb *t, u64 lin)
 static inline unsigned tlb_jump_index(u64 rip)
 {
     return (unsigned)(rip ^ rip >> PAGE_SHIFT) & (TLB_JUMP_SIZE - 1);
+}
+
+static inline void tlb_jump_set(struct tlb *t, u64 rip, const void *code)
+{
+    unsigned i = tlb_jump_index(rip);
+
+    t->j[i] = (struct tlb_jump){rip, code};
+    t->jump[i / 64] |= BIT(i % 64);
 }
 
 /* Empty all views, which lie behind (c) in one allocation (cpu_create()), and select one. */
@@ -102,10 +124,36 @@ void tlb_unlink(struct cpu *c);
  */
 void tlb_unlink_nonglobal(struct cpu *c);
 
-/* Drop everything; everything but global pages; one page. Also unlinks blocks as needed. */
+/* Drop everything, second level included. Also unlinks blocks. */
 void tlb_flush(struct cpu *c);
+
+/* CR3 was written, and with it (pcid) became the current one; (keep): what is known of it stays. */
+void tlb_switch(struct cpu *c, unsigned pcid, bool keep);
+
+/* Drop everything but global pages: of all PCIDs; of one. */
 void tlb_flush_nonglobal(struct cpu *c);
+void tlb_flush_pcid(struct cpu *c, unsigned pcid);
+
+/*
+ * INVLPG: drop the page of (lin) in the current PCID, global or not. INVPCID: in (pcid), if not global.
+ * Unlinks blocks only if code has been fetched from there.
+ */
 void tlb_flush_page(struct cpu *c, u64 lin);
+void tlb_flush_pcid_page(struct cpu *c, unsigned pcid, u64 lin);
+
+static inline unsigned tlb_fetch_hash(u64 lin)
+{
+    return (unsigned)(lin >> PAGE_SHIFT ^ lin >> 22) & (CPU_FETCHED_BITS - 1);
+}
+
+/* Note that code is fetched from (lin): its links will depend on where that page is. (large): in a large page. */
+static inline void tlb_note_fetch(struct cpu *c, u64 lin, bool large)
+{
+    unsigned i = tlb_fetch_hash(lin);
+
+    c->fetched[lin >> 63][i / 64] |= BIT(i % 64);
+    c->fetched_large[lin >> 63] |= large;
+}
 
 /* Drop fast write entries of the host page that backs (gpa) (it holds code now), or all of them. */
 void tlb_drop_write(struct cpu *c, gpa_t gpa);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Page-table walks for every paging form: SDM 3A chapter 4.
 
-#include "cpu/mmu/walk.h"
+#include "cpu/mmu/stlb.h"
 
 #include <errno.h>
 
@@ -28,6 +28,8 @@ struct path {
     u64 flags;     /* RW and US ANDed over the levels */
     bool nx;       /* XD ORed */
     bool wide;     /* 64-bit entries */
+    u64 table_flags; /* (flags) and (nx) as they were above the last level */
+    bool table_nx;
     gpa_t entry_at;
     u64 entry;
     unsigned shift; /* of the page the entry maps, when it is a leaf */
@@ -70,12 +72,15 @@ static int read_entry(struct cpu *c, struct path *p)
 static int set_entry_bits(struct cpu *c, struct path *p, u64 bits)
 {
     struct mem_slot *slot;
-    void *e = table_entry(c, p->entry_at, &slot);
     u64 old = p->entry;
     u32 old32 = (u32)old;
     bool done;
+    void *e;
 
-    if ((old & bits) == bits || !e || slot->flags & MEM_READONLY)
+    if ((old & bits) == bits)
+        return 0;
+    e = table_entry(c, p->entry_at, &slot);
+    if (!e || slot->flags & MEM_READONLY)
         return 0;
     if (p->wide)
         done = __atomic_compare_exchange_n((u64 *)e, &old, old | bits, false, __ATOMIC_SEQ_CST,
@@ -163,6 +168,8 @@ static int descend(struct cpu *c, u64 lin, bool accessed, struct path *p)
                (p->entry & PTE_PS && f->large & BIT(level) && (p->wide || c->cr4 & CR4_PSE));
         if (reserved_set(c, f, p, level, leaf))
             return -EBADMSG;
+        p->table_flags = p->flags;
+        p->table_nx = p->nx;
         p->flags &= p->entry;
         p->nx |= p->wide && p->entry & PTE_XD;
         if (leaf)
@@ -181,21 +188,11 @@ static void identity(u64 lin, struct walk *w)
                        .dirty = true};
 }
 
-/* Do the rights gathered in (p) allow (acc)? SDM 3A 4.6.1. */
+/* Do the rights gathered in (p) allow (acc)? */
 static bool access_allowed(const struct cpu *c, const struct path *p, unsigned acc, bool user)
 {
-    bool us = p->flags & PTE_US, rw = p->flags & PTE_RW;
-
-    if (acc & MMU_EXEC) {
-        if (p->nx)
-            return false;
-        return user ? us : !(us && c->cr4 & CR4_SMEP);
-    }
-    if (user)
-        return us && (rw || !(acc & MMU_WRITE));
-    if (us && c->cr4 & CR4_SMAP && (acc & MMU_SYSTEM || !(c->rflags & RFLAGS_AC)))
-        return false;
-    return rw || !(acc & MMU_WRITE) || !(c->cr0 & CR0_WP);
+    return stlb_allows(c, (p->flags & PTE_US ? STLB_USER : 0) | (p->flags & PTE_RW ? STLB_WRITE : 0) |
+                              (p->nx ? STLB_NX : 0), acc, user);
 }
 
 static int raise_canonical(struct cpu *c, unsigned acc)
@@ -210,6 +207,7 @@ int mmu_walk(struct cpu *c, u64 lin, unsigned acc, struct walk *w)
     struct path p;
     int rc;
 
+    c->stats.page_walks++;
     if (c->efer & EFER_LMA) {
         if ((u64)((s64)(lin << 16) >> 16) != lin)
             return raise_canonical(c, acc);
@@ -245,6 +243,12 @@ int mmu_walk(struct cpu *c, u64 lin, unsigned acc, struct walk *w)
         .dirty = p.entry & PTE_D,
         .global = p.entry & PTE_G && c->cr4 & CR4_PGE,
     };
+    if (c->efer & EFER_LMA && p.shift == PAGE_SHIFT) {
+        w->table = p.table;
+        w->table_user = p.table_flags & PTE_US;
+        w->table_writable = p.table_flags & PTE_RW;
+        w->table_nx = p.table_nx;
+    }
     return OP_NEXT;
 }
 

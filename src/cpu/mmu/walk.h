@@ -8,6 +8,8 @@ struct walk {
     gpa_t gpa;       /* of the byte */
     u64 page_size;   /* 4K, 2M, 4M, 1G */
     bool user, writable, nx, dirty, global;
+    gpa_t table; /* 4-level paging, page of 4 KiB: its page table, */
+    bool table_user, table_writable, table_nx; /* and the rights down to there */
 };
 
 /* Page-fault error code bits: SDM 3A 4.7. */

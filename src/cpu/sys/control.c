@@ -71,11 +71,11 @@ static int op_invlpg(struct cpu *c, const struct insn *in)
     return OP_STOP;
 }
 
-/* SDM 2A INVPCID. Entries of other PCIDs are never kept (cr.c), so only the current one matters. */
+/* SDM 2A INVPCID */
 static int op_invpcid(struct cpu *c, const struct insn *in)
 {
     u64 type = c->mode == MODE_64 ? *insn_reg64(c, in->reg) : *insn_reg32(c, in->reg);
-    u64 lin, desc[2], current = c->cr4 & CR4_PCIDE ? c->cr3 & 0xfff : 0;
+    u64 lin, desc[2];
     int rc;
 
     if (!guest_cpuid_bit(c, 7, 0, CPUID_EBX, 10))
@@ -93,11 +93,13 @@ static int op_invpcid(struct cpu *c, const struct insn *in)
         return cpu_raise_gp(c);
     if (type == 0 && !addr_canonical(desc[1]))
         return cpu_raise_gp(c);
-    if (type == 0 && desc[0] == current)
-        tlb_flush_page(c, desc[1]);
+    if (type == 0)
+        tlb_flush_pcid_page(c, (unsigned)desc[0], desc[1]);
+    else if (type == 1)
+        tlb_flush_pcid(c, (unsigned)desc[0]);
     else if (type == 2)
         tlb_flush(c);
-    else if (type == 3 || (type == 1 && desc[0] == current))
+    else
         tlb_flush_nonglobal(c);
     return OP_STOP;
 }

@@ -82,10 +82,6 @@ static int cr0_write(struct cpu *c, u64 val)
     return OP_STOP;
 }
 
-/*
- * The TLB does not tell PCIDs apart: it holds the current one's entries and global ones. So "no flush" is
- * honoured only when the PCID stays the same, and flushing any other PCID is nothing to do.
- */
 static int cr3_write(struct cpu *c, u64 val)
 {
     bool pcide = c->cr4 & CR4_PCIDE, keep = pcide && val & CR3_NOFLUSH;
@@ -104,8 +100,7 @@ static int cr3_write(struct cpu *c, u64 val)
             return rc;
         }
     }
-    if (!keep || (old ^ val) & CR3_PCID)
-        tlb_flush_nonglobal(c);
+    tlb_switch(c, pcide ? val & CR3_PCID : 0, keep);
     return OP_STOP;
 }
 
