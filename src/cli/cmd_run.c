@@ -201,8 +201,12 @@ static int load_initrd(struct run *r)
         parts[n++] = r->initrd;
     if (r->own_initrd.size)
         parts[n++] = r->own_initrd;
-    if (vm_load_initrd(r->vm, parts, n, &err) == 0)
+    if (vm_load_initrd(r->vm, parts, n, &err) == 0) {
+        blob_free(&r->kernel); /* all of it is in the guest's memory now */
+        blob_free(&r->initrd);
+        blob_free(&r->own_initrd);
         return 0;
+    }
     if (r->o.initrd)
         return cli_error("--initrd %s: %s (--mem gives more)", r->o.initrd, err.text);
     return cli_error("the files for %s: %s (--mem gives more)", r->o.command[0], err.text);

@@ -349,6 +349,7 @@ struct cpu {
     u64 fetched[2][CPU_FETCHED_BITS / 64]; /* lower, upper half: pages that code came from since then, hashed */
     bool fetched_large[2]; /* … among them large ones */
     u32 recheck_epoch; /* changes when blocks must be compared with memory again */
+    u32 block_epoch;   /* changes when blocks have gone */
     u32 code_seen;     /* of mem_code_doubtful() */
     struct cpu_jit j;
 

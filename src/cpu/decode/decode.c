@@ -311,6 +311,8 @@ void insn_from_decoded(const struct decoded *d, struct insn *in, unsigned off)
     for (unsigned i = 0; i < d->nopnd; i++) {
         const struct opnd *o = &d->op[i];
 
+        if (o->kind == OPND_IMM && o->rel)
+            in->flags |= INSN_REL;
         if (o->kind != OPND_GPR)
             continue;
         if (o->encoding == ENC_REG)

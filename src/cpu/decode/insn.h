@@ -13,6 +13,7 @@ typedef int op_fn(struct cpu *c, const struct insn *in);
 #define INSN_REP BIT(3)     /* F3 */
 #define INSN_REPNE BIT(4)   /* F2 */
 #define INSN_ENDS BIT(5)    /* the block builder stops after this insn */
+#define INSN_REL    BIT(7)    /* a relative branch */
 #define INSN_WRITES BIT(6)    /* may write memory, be it the stack */
 
 /*

@@ -17,8 +17,12 @@
  * block that differs is made anew in the same place. One that has not differed QUIET times in a row says that the page
  * has settled.
  *
- * Blocks live in an arena that is filled from the front and emptied whole. It belongs to
- * one vCPU; no lock.
+ * Most code runs a few times only. So what may be translated one day starts as a short block, up to
+ * the first branch, in an arena of its own, which is small and is emptied when it is full. A block that turns
+ * out to be hot is made anew by block_extend(), as long as it can be, in the other arena, where all others live too. That
+ * one is emptied together with all translations.
+ *
+ * It all belongs to one vCPU; no lock.
  */
 
 #include "cpu/interp/block.h"
@@ -32,6 +36,7 @@
 #include <sys/mman.h>
 
 #define ARENA_SIZE (32ul << 20)
+#define SHORT_SIZE   (8ul << 20)
 #define ARENA_CHUNK (1ul << 20) /* made present at once */
 #define HASH_SIZE 65536u
 #define JUMP_SIZE 4096u
@@ -45,12 +50,28 @@ struct jump {
     u8 key;
 };
 
+/* Filled from the front and emptied whole. */
+struct arena {
+    u8 *base;
+    size_t size, used, present;
+};
+
 struct block_cache {
-    u8 *arena;
-    size_t used, present;
+    struct arena shorts, full;
     struct block *hash[HASH_SIZE];
     struct jump jump[JUMP_SIZE];
 };
+
+static int arena_create(struct arena *a, size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+
+    if (p == MAP_FAILED)
+        return -ENOMEM;
+    *a = (struct arena){.base = p, .size = size};
+    return 0;
+}
 
 int block_cache_create(struct block_cache **ret)
 {
@@ -58,10 +79,8 @@ int block_cache_create(struct block_cache **ret)
 
     if (!bc)
         return -ENOMEM;
-    bc->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (bc->arena == MAP_FAILED) {
-        free(bc);
+    if (arena_create(&bc->shorts, SHORT_SIZE) || arena_create(&bc->full, ARENA_SIZE)) {
+        block_cache_free(bc);
         return -ENOMEM;
     }
     *ret = bc;
@@ -72,7 +91,10 @@ void block_cache_free(struct block_cache *bc)
 {
     if (!bc)
         return;
-    munmap(bc->arena, ARENA_SIZE);
+    if (bc->shorts.base)
+        munmap(bc->shorts.base, bc->shorts.size);
+    if (bc->full.base)
+        munmap(bc->full.base, bc->full.size);
     free(bc);
 }
 
@@ -81,27 +103,53 @@ void block_cache_flush(struct cpu *c)
     struct block_cache *bc = c->blocks;
 
     tlb_unlink(c);
-    bc->used = 0;
+    bc->shorts.used = bc->full.used = 0;
     memset(bc->hash, 0, sizeof(bc->hash));
     memset(bc->jump, 0, sizeof(bc->jump));
+    c->block_epoch++;
     jit_flush(c);
 }
 
-/* (room) for the insns and bytes of a block; empties the arena when it is full. */
-static struct block *arena_take(struct cpu *c, unsigned room)
+/* Drop the short blocks, and whatever names them. */
+static void shorts_flush(struct cpu *c)
 {
     struct block_cache *bc = c->blocks;
+    struct block **p, *b;
+
+    for (unsigned i = 0; i < HASH_SIZE; i++) {
+        for (p = &bc->hash[i]; (b = *p) != NULL;) {
+            if (b->lasting) {
+                b->link[0] = b->link[1] = NULL;
+                p = &b->hash_next;
+            } else {
+                *p = b->hash_next;
+            }
+        }
+    }
+    memset(bc->jump, 0, sizeof(bc->jump));
+    bc->shorts.used = 0;
+    c->block_epoch++;
+}
+
+/* (room) for the insns and bytes of a block; empties the arena when it is full. */
+static struct block *arena_take(struct cpu *c, unsigned room, bool lasting)
+{
+    struct arena *a = lasting ? &c->blocks->full : &c->blocks->shorts;
     size_t size = ALIGN_UP(sizeof(struct block), 16) + 16 * (size_t)room;
     struct block *b;
 
-    if (bc->used + size > ARENA_SIZE)
-        block_cache_flush(c);
-    if (bc->used + size > bc->present) {
-        madvise(bc->arena + bc->present, ARENA_CHUNK, MADV_POPULATE_WRITE);
-        bc->present += ARENA_CHUNK;
+    if (a->used + size > a->size) {
+        if (lasting)
+            block_cache_flush(c);
+        else
+            shorts_flush(c);
     }
-    b = (struct block *)(bc->arena + bc->used);
-    bc->used += size;
+    if (a->used + size > a->present) {
+        madvise(a->base + a->present, ARENA_CHUNK, MADV_POPULATE_WRITE);
+        a->present += ARENA_CHUNK;
+    }
+    b = (struct block *)(a->base + a->used);
+    a->used += size;
     return b;
 }
 
@@ -152,24 +200,25 @@ static unsigned decode_run(const struct cpu *c, const u8 *bytes, unsigned avail,
     return n;
 }
 
-/* (old): a block of the same address and key whose place may be taken, or NULL. */
-static struct block *block_make(struct cpu *c, struct tlb_fetch *f, gpa_t gpa, unsigned count,
+/* (lasting): not among the short blocks. (old): a block of the same address and key whose place may be taken, or NULL. */
+static struct block *block_make(struct cpu *c, const struct tlb_fetch *f, gpa_t gpa, unsigned count,
                                 const struct insn *insn, const u8 *bytes, unsigned len,
-                                struct block *old)
+                                bool lasting, struct block *old)
 {
     unsigned room = (unsigned)((count + 1) * sizeof(*insn) + len + 15) / 16;
-    bool again = old && old->room >= room && !old->code;
+    bool again = old && old->room >= room && !old->code && (old->lasting || !lasting);
     struct block *b, **slot;
     u8 *copy;
 
     if (old && !again)
         unhash(c, old);
-    b = again ? old : arena_take(c, room);
+    b = again ? old : arena_take(c, room, lasting);
     copy = (u8 *)&b->insn[count + 1];
     *b = (struct block){
         .hash_next = again ? old->hash_next : NULL,
         .gpa = gpa,
         .key = c->block_key,
+        .lasting = again ? old->lasting : lasting,
         .room = again ? old->room : (u16)room,
         .count = (u16)count,
         .len = (u16)len,
@@ -195,7 +244,7 @@ static struct block *block_make(struct cpu *c, struct tlb_fetch *f, gpa_t gpa, u
 }
 
 /* The first instruction crosses the page's end: a block of it alone, from both pages. */
-static int build_crossing(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block *old,
+static int build_crossing(struct cpu *c, u64 lin, const struct tlb_fetch *f, struct block *old,
                           struct block **ret)
 {
     unsigned off = lin & ~PAGE_MASK, head = (unsigned)(PAGE_SIZE - off);
@@ -213,7 +262,8 @@ static int build_crossing(struct cpu *c, u64 lin, struct tlb_fetch *f, struct bl
     len = decode_insn(bytes, INSN_MAX_LEN, c->mode, c->mode != MODE_16, off, &insn);
     if ((unsigned)len <= head) /* no instruction after all: every byte that was looked at says so */
         len = INSN_MAX_LEN;
-    b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len, old);
+    b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len, false,
+                   old);
     b->crosses = true;
     b->gen = mmu_mark_code(c, first.slot, b->gpa, head);
     *ret = b;
@@ -226,31 +276,55 @@ static u32 never_current(struct mem_slot *slot, gpa_t gpa)
     return atomic_load_explicit(&mem_slot_page(slot, gpa)->gen, memory_order_relaxed) - 1;
 }
 
-static int block_build(struct cpu *c, u64 lin, struct tlb_fetch *f, struct block *old,
-                       struct block **ret)
+/* (full): as long as it can be, whatever it is for. */
+static int block_build(struct cpu *c, u64 lin, const struct tlb_fetch *f, bool full,
+                       struct block *old, struct block **ret)
 {
     unsigned off = lin & ~PAGE_MASK, avail, count, len;
     gpa_t gpa = (f->gpa & PAGE_MASK) + off;
     bool careful = mem_page_hot(mem_slot_page(f->slot, gpa));
     struct insn insn[BLOCK_INSNS];
-    u8 bytes[BLOCK_BYTES];
+    u8 bytes[BLOCK_BYTES], ends = INSN_ENDS;
     struct block *b;
     u32 gen;
 
+    full |= !c->jit || c->mode != MODE_64;
+    if (careful)
+        ends |= INSN_WRITES;
+    else if (!full)
+        ends |= INSN_REL;
     avail = PAGE_SIZE - off < BLOCK_BYTES ? (unsigned)(PAGE_SIZE - off) : BLOCK_BYTES;
     do {
         memcpy(bytes, f->host + off, avail);
-        count = decode_run(c, bytes, avail, off, careful ? INSN_ENDS | INSN_WRITES : INSN_ENDS,
-                           insn, &len);
+        count = decode_run(c, bytes, avail, off, ends, insn, &len);
         if (count == 0)
             return build_crossing(c, lin, f, old, ret);
         gen = careful ? never_current(f->slot, gpa) : mmu_mark_code(c, f->slot, gpa, len);
     } while (!careful && memcmp(bytes, f->host + off, len));
-    b = block_make(c, f, gpa, count, insn, bytes, len, old);
+    b = block_make(c, f, gpa, count, insn, bytes, len, full, old);
     b->careful = careful;
+    b->full = full && !careful;
     b->gen = gen;
     *ret = b;
     return OP_NEXT;
+}
+
+bool block_extend(struct cpu *c, struct block **b)
+{
+    struct block *old = *b;
+    struct tlb_fetch f = {
+        .host = (u8 *)old->host - old->off, .gpa = old->gpa & PAGE_MASK, .slot = old->slot};
+
+    if (old->full)
+        return true;
+    /* Links still name it, but it will not count as current, nor be found. */
+    old->gen = never_current(old->slot, old->gpa);
+    if (block_build(c, c->rip, &f, true, old, b) == OP_NEXT)
+        return (*b)->full;
+    c->exc.pending = false;
+    c->exit = CPU_EXIT_NONE;
+    *b = NULL;
+    return false;
 }
 
 bool block_revalidate(struct cpu *c, struct block *b)
@@ -311,7 +385,7 @@ static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
             break;
     }
     if (!b)
-        return block_build(c, lin, f, NULL, ret);
+        return block_build(c, lin, f, false, NULL, ret);
     if (b->crosses) {
         struct tlb_fetch first = *f;
 
@@ -321,7 +395,7 @@ static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
         if (!current)
             return build_crossing(c, lin, &first, b, ret);
     } else if (!block_current(c, b) && !recheck(c, b)) {
-        return block_build(c, lin, f, b, ret);
+        return block_build(c, lin, f, false, b, ret);
     }
     *ret = b;
     return OP_NEXT;

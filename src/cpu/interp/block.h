@@ -22,6 +22,8 @@ struct block {
     gpa_t gpa;
     u8 key;
     bool crosses, careful;
+    bool full;    /* as long as it can be; else it ends with its first branch at the latest */
+    bool lasting; /* it does not live in the arena of short blocks */
     u16 room; /* in units of 16 bytes, for (insn) and (bytes) */
     u16 count;
     u16 len;             /* code bytes */
@@ -53,6 +55,12 @@ void block_cache_flush(struct cpu *c);
  * faults; OP_EXIT when there is no RAM to fetch from.
  */
 int block_find(struct cpu *c, struct block **ret);
+
+/*
+ * (*b), the current block at c->rip, is going to be translated: have it as long as it can be. False: that cannot be done.
+ * (*b) may be another block afterwards, or NULL when it is to be looked up again.
+ */
+bool block_extend(struct cpu *c, struct block **b);
 
 /* Compare (b), not a crossing block, with memory; true if it may run (again). */
 bool block_revalidate(struct cpu *c, struct block *b);

@@ -196,7 +196,7 @@ static int run_block(struct cpu *c, const struct block *b)
 /* Follow or make the link from (b), which has just run, to the block at c->rip. */
 static int next_block(struct cpu *c, struct block *b, struct block **ret)
 {
-    u32 epoch = c->link_epoch;
+    u32 epoch = c->block_epoch;
     struct block *n;
     int rc;
 
@@ -210,8 +210,7 @@ static int next_block(struct cpu *c, struct block *b, struct block **ret)
         }
     }
     rc = block_find(c, ret);
-    /* A new epoch: (b) may have gone with the arena. */
-    if (rc || epoch != c->link_epoch || (*ret)->crosses || b->key != c->block_key)
+    if (rc || epoch != c->block_epoch || (*ret)->crosses || b->key != c->block_key)
         return rc;
     if (b->link_epoch != c->link_epoch) {
         b->link_epoch = c->link_epoch;
@@ -347,10 +346,10 @@ static int run_loop(struct cpu *c)
             rc = step(c);
             b = NULL;
         } else if (likely((rc = b ? next_block(c, b, &b) : block_find(c, &b)) == OP_NEXT)) {
-            if (c->jit && jit_ready(c, b)) {
+            if (c->jit && jit_ready(c, &b)) {
                 rc = run_translated(c, b);
                 b = NULL;
-            } else {
+            } else if (likely(b != NULL)) {
                 rc = run_block(c, b);
             }
         } else if (rc == OP_FAULT) {

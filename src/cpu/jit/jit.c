@@ -234,14 +234,18 @@ static bool page_current(struct cpu *c, struct jit_page *p, const struct block *
     return true;
 }
 
-/* Translate (b). False: it is not hot, or there was no room, and then all translations have gone. */
-static bool translate(struct cpu *c, struct block *b)
+/* Translate (*block). False: it is not hot, or there was no room, and then all translations have gone. */
+static bool translate(struct cpu *c, struct block **block)
 {
+    struct block *b = *block;
     struct timespec from, to;
     struct jit_page *p;
 
     if (++b->heat < (c->jit->lockstep ? 1 : HOT) || b->careful)
         return false;
+    if (!block_extend(c, block))
+        return false;
+    b = *block;
     p = page_get(c, b);
     if (p && !page_current(c, p, b))
         return false;
@@ -320,17 +324,19 @@ static void jump_insert(struct cpu *c, const struct block *b)
     tlb_jump_set(c->tlb, c->rip, c->jit->rx + b->code->entry[JIT_MEM]);
 }
 
-bool jit_ready(struct cpu *c, struct block *b)
+bool jit_ready(struct cpu *c, struct block **block)
 {
     struct jit_site *s = c->j.site;
+    struct block *b = *block;
     struct jit_page *p;
     u64 lin = c->rip & PAGE_MASK;
 
     c->j.site = NULL;
     if (b->crosses || c->mode != MODE_64 || c->tlb == c->tlbs[TLB_USER_AC])
         return false;
-    if (!b->code && !translate(c, b))
+    if (!b->code && !translate(c, block))
         return false;
+    b = *block;
     p = b->code->page;
     if (unlikely(!page_current(c, p, b)))
         return false;

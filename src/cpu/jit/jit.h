@@ -25,10 +25,11 @@ void jit_unlink(struct cpu *c, gpa_t gpa);
 void jit_attach(struct cpu *c);
 
 /*
- * Have (b), the block at c->rip, ready to be run by jit_run(). False: it is cold, or belongs to the interpreter, or
- * has just gone with all other translations. Links the exit that translated code was left by to (b).
+ * Have (*b), the block at c->rip, ready to be run by jit_run(). False: it is cold, or belongs to the interpreter, or
+ * has just gone with all other translations. Links the exit that translated code was left by to it. (*b)
+ * may become another block for the same code, or NULL, to be looked up again.
  */
-bool jit_ready(struct cpu *c, struct block *b);
+bool jit_ready(struct cpu *c, struct block **b);
 
 /*
  * Run translated code from (b) on until something needs the run loop. Returns an op_result: OP_END
