@@ -2,6 +2,7 @@
 // The options of `uvirt run`, one row each.
 #include "cli/run.h"
 #include "cli/runtime.h"
+#include "cpu/trace.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -125,8 +126,17 @@ static int add_env(void *opaque, const char *v, const char **why)
 
 static int set_stats(void *opaque, const char *v, const char **why)
 {
-    ((struct run_options *)opaque)->stats = true;
+    ((struct run_options *)opaque)->stats = cpu_counts_code = true;
     return 0;
+}
+
+static int set_trace(void *opaque, const char *v, const char **why)
+{
+    int rc = cpu_trace_open(v);
+
+    if (rc && rc != -EINVAL)
+        *why = "its file cannot be written";
+    return rc;
 }
 
 static int set_id(void *opaque, const char *v, const char **why)
@@ -164,6 +174,9 @@ static const struct cli_option options[] = {
     {"id", "ID", "what `uvirt ps` calls the VM: letters, digits, _ - and . (the process's number)",
      set_id},
     {"stats", NULL, "print what the run did when it has ended", set_stats},
+    {"trace", "[dtxce]...[,FILE]",
+     "soft engine: decoding, translation, exits, code changes, events, to stderr or FILE",
+     set_trace},
     {"verbose", NULL, "show the kernel's console on stderr", set_verbose},
     {NULL, NULL, NULL, NULL},
 };

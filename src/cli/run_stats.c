@@ -76,6 +76,33 @@ static void read_stats(int fd, struct sums *s)
     free(file);
 }
 
+static u64 value_of(const struct sums *s, const char *name)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        if (!strcmp(s->name[i], name))
+            return s->value[i];
+    return 0;
+}
+
+/* (hits) of (hits + misses). */
+static void print_rate(const char *what, u64 hits, u64 misses)
+{
+    if (hits + misses)
+        fprintf(stderr, "stats: %s %.2f %%\n", what,
+                100.0 * (double)hits / (double)(hits + misses));
+}
+
+/* Of the software engine alone; the kernel counts nothing of the kind. */
+static void print_rates(const struct sums *s)
+{
+    u64 runs = value_of(s, "code_runs"), blocks = value_of(s, "code_blocks");
+
+    if (blocks > runs)
+        print_rate("translations reached from others", blocks - runs, runs);
+    print_rate("TLB misses without a page walk", value_of(s, "tlb_refill"),
+               value_of(s, "page_walks"));
+}
+
 static void kvm_stats(struct vm *vm, const struct kvm_backend *be, unsigned cpus)
 {
     struct sums *s = calloc(1, sizeof(*s));
@@ -94,6 +121,7 @@ static void kvm_stats(struct vm *vm, const struct kvm_backend *be, unsigned cpus
         if (s->value[i])
             fprintf(stderr, "stats: vcpu %-22s %llu\n", s->name[i],
                     (unsigned long long)s->value[i]);
+    print_rates(s);
     free(s);
 }
 

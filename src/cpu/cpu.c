@@ -5,6 +5,7 @@
 #include "cpu/interp/block.h"
 #include "cpu/jit/jit.h"
 #include "cpu/mmu/stlb.h"
+#include "cpu/trace.h"
 #include "cpu/world.h"
 
 #include <errno.h>
@@ -31,6 +32,7 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
     c->owner = owner;
     c->maxphyaddr = 46;
     c->xlayout = xstate_layout_intel;
+    cpu_trace_from_environment();
     tlb_init(c);
     rc = stlb_create(c);
     if (rc)

@@ -320,6 +320,18 @@ struct cpu_jit {
     u64 fip, fdp;
 };
 
+/* Why translated code goes back to the run loop. */
+enum jit_left {
+    JIT_LEFT_LINK, /* by an exit that is not linked (yet) */
+    JIT_LEFT_JUMP, /* for a place that no jump entry leads to, or after an insn that ends translated code */
+    JIT_LEFT_REQUEST, /* for cpu->request */
+    JIT_LEFT_FAULT,
+    JIT_LEFT_BUS,    /* OP_EXIT */
+    JIT_LEFT_REPEAT, /* OP_AGAIN */
+    JIT_LEFT_STOP,   /* OP_STOP: a store hit code or was MMIO, among others */
+    JIT_LEFT_COUNT
+};
+
 struct jit;          /* jit/jit.h */
 struct tlb;          /* mmu/tlb.h */
 struct stlb;         /* mmu/stlb.h */
@@ -410,7 +422,9 @@ struct cpu {
             interrupts, recheck_fail;
         u64 translated, translate_ns; /* blocks; time spent on them */
         u64 code_runs, code_links;    /* how often translated code was entered from C; exits linked */
+        u64 code_blocks; /* how often translations were run, if cpu_counts_code (trace.h) */
         u64 code_killed, code_flushed; /* pages whose translations went; times that all went */
+        u64 left[JIT_LEFT_COUNT];      /* by why translated code was left */
     } stats;
 };
 

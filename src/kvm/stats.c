@@ -43,11 +43,13 @@ struct kvm_stats_fd {
  * now: of the state of a vCPU with its registers, and of the tiles in it, which are there from their first use on.
  */
 static const char *const vcpu_names[] = {
-    "exits", "io_exits", "mmio_exits", "signal_exits", "irq_window_exits", "halt_exits", "halt_wakeup",
-    "insn_emulation", "blocks_built", "blocks_run", "tlb_miss", "tlb_refill", "page_walks",
-    "tlb_flush", "tlb_flush_page", "smc", "exceptions", "irq_injections",
-    "blocks_translated", "translate_ns", "code_runs", "code_links", "code_killed", "code_flushed",
-    "state_bytes", "tile_bytes",
+    "exits",       "io_exits",    "mmio_exits",     "signal_exits",      "irq_window_exits",
+    "halt_exits",  "halt_wakeup", "insn_emulation", "blocks_built",      "blocks_run",
+    "tlb_miss",    "tlb_refill",  "page_walks",     "tlb_flush",         "tlb_flush_page",
+    "smc",         "exceptions",  "irq_injections", "blocks_translated", "translate_ns",
+    "code_runs",   "code_blocks", "code_links",     "code_killed",       "code_flushed",
+    "left_link",   "left_jump",   "left_request",   "left_fault",        "left_bus",
+    "left_repeat", "left_stop",   "state_bytes",    "tile_bytes",
 };
 static const char *const vm_names[] = {"vcpus"};
 
@@ -139,9 +141,12 @@ void kvm_stats_vcpu_update(struct kvm_vcpu *v)
     *d++ = c->stats.translated;
     *d++ = c->stats.translate_ns;
     *d++ = c->stats.code_runs;
+    *d++ = c->stats.code_blocks;
     *d++ = c->stats.code_links;
     *d++ = c->stats.code_killed;
     *d++ = c->stats.code_flushed;
+    memcpy(d, c->stats.left, sizeof(c->stats.left));
+    d += JIT_LEFT_COUNT;
     *d++ = sizeof(*c) + tiles;
     *d++ = tiles;
 }

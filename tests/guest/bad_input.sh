@@ -23,6 +23,12 @@ chmod +x "$work/script"
 run run -- "$work/script" </dev/null
 point "a script without its interpreter" complains 126 '/no/such/interpreter'
 
+for bad in z dz ,file ''; do
+    run run --trace "$bad" -- true </dev/null
+    point "--trace '$bad'" complains 125 '--trace .*accepted'
+done
+run run --trace d,/no/such/directory/file -- true </dev/null
+point "--trace to a file that cannot be" complains 125 '--trace d,/no/such.*cannot be written'
 for bad in 0 1 abc -5 5T 99999999999999999999 ''; do
     run run --mem "$bad" -- true </dev/null
     point "--mem '$bad'" complains 125 '--mem .*accepted'

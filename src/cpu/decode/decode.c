@@ -6,6 +6,7 @@
 #include <Zydis/Zydis.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 /* One decoder for each code size; in legacy modes the stack width matters as well. */
@@ -281,6 +282,24 @@ int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool st
     }
     encoding_convert(&z, bytes, d);
     return 0;
+}
+
+unsigned decode_text(const u8 *bytes, size_t avail, enum cpu_mode_size mode, u64 at, char *buf,
+                     size_t size)
+{
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+    ZydisFormatter f;
+
+    pthread_once(&decoders_once, decoders_init);
+    if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoders[mode][mode != MODE_16], bytes,
+                                            avail < 15 ? avail : 15, &z, op)) &&
+        ZYAN_SUCCESS(ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL)) &&
+        ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&f, &z, op, z.operand_count_visible, buf, size,
+                                                     at, NULL)))
+        return z.length;
+    snprintf(buf, size, "(unknown)");
+    return 1;
 }
 
 void insn_from_decoded(const struct decoded *d, struct insn *in, unsigned off)

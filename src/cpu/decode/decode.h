@@ -79,8 +79,12 @@ struct decoded {
  */
 int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32, struct decoded *d, bool *gp);
 
-/* The same for 64-bit mode and the AMX instructions that Zydis does not know; it has refused the bytes before. decode/amx.c. */
+/* decode_one() for 64-bit mode and the AMX instructions that Zydis does not know; it has refused the bytes before. decode/amx.c. */
 int decode_amx(const u8 *bytes, unsigned avail, struct decoded *d, bool *gp);
+
+/* The instruction at linear address (at) as Intel writes it, into (buf). Its length, at least 1. For traces. */
+unsigned decode_text(const u8 *bytes, size_t avail, enum cpu_mode_size mode, u64 at, char *buf,
+                     size_t size);
 
 /*
  * Turn (d) into an insn: sets (op) and the family's fields. The caller has filled the

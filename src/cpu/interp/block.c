@@ -29,6 +29,7 @@
 #include "cpu/decode/decode.h"
 #include "cpu/jit/jit.h"
 #include "cpu/mmu/access.h"
+#include "cpu/trace.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -265,6 +266,8 @@ static int build_crossing(struct cpu *c, u64 lin, const struct tlb_fetch *f, str
     b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len, false,
                    old);
     b->crosses = true;
+    if (cpu_traces(TRACE_DECODE))
+        cpu_trace_decode(c, b);
     b->gen = mmu_mark_code(c, first.slot, b->gpa, head);
     *ret = b;
     return OP_NEXT;
@@ -305,6 +308,8 @@ static int block_build(struct cpu *c, u64 lin, const struct tlb_fetch *f, bool f
     b->careful = careful;
     b->full = full && !careful;
     b->gen = gen;
+    if (cpu_traces(TRACE_DECODE))
+        cpu_trace_decode(c, b);
     *ret = b;
     return OP_NEXT;
 }
@@ -366,6 +371,8 @@ static bool recheck(struct cpu *c, struct block *b)
     if (++b->quiet < QUIET)
         return true;
     mem_page_cool(b->page);
+    if (cpu_traces(TRACE_CODE))
+        cpu_trace_code(c, b->gpa, "its page has cooled");
     return false;
 }
 

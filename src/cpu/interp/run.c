@@ -5,6 +5,7 @@
 #include "cpu/jit/jit.h"
 #include "cpu/mmu/access.h"
 #include "cpu/vec/host.h"
+#include "cpu/trace.h"
 #include "cpu/world.h"
 
 #include <string.h>
@@ -39,6 +40,8 @@ static int deliver_vector(struct cpu *c, u8 vector, u8 type)
 
     c->halted = false;
     c->stats.interrupts++;
+    if (cpu_traces(TRACE_EVENT))
+        cpu_trace_event(c, type == EVENT_NMI ? "NMI" : "interrupt", vector, 0);
     return cpu_event_deliver(c, &ev);
 }
 
@@ -47,6 +50,8 @@ static int take_exception(struct cpu *c)
 {
     c->stats.exceptions++;
     c->inhibit = 0;
+    if (cpu_traces(TRACE_EVENT))
+        cpu_trace_event(c, "exception", c->exc.vector, c->exc.error);
     return deliver(c, &c->exc);
 }
 

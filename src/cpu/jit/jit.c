@@ -26,6 +26,7 @@
 #include "cpu/jit/lockstep.h"
 #include "cpu/jit/perfmap.h"
 #include "cpu/mmu/access.h"
+#include "cpu/trace.h"
 #include "cpu/vec/host.h"
 
 #include <asm/prctl.h>
@@ -87,6 +88,8 @@ void jit_flush(struct cpu *c)
     memset(j->page, 0, sizeof(j->page));
     c->j.site = NULL;
     c->stats.code_flushed++;
+    if (cpu_traces(TRACE_CODE))
+        cpu_trace_code(c, 0, "all translations go");
 }
 
 void jit_attach(struct cpu *c)
@@ -196,6 +199,8 @@ void jit_unlink(struct cpu *c, gpa_t gpa)
 {
     struct jit_page *p = c->jit ? page_find(c->jit, gpa & PAGE_MASK) : NULL;
 
+    if (cpu_traces(TRACE_CODE))
+        cpu_trace_code(c, gpa, "it was written");
     if (p)
         page_unlink(c, p);
 }
@@ -207,6 +212,8 @@ static void page_kill(struct cpu *c, struct jit_page *p)
         k->block->code = NULL;
     p->codes = NULL;
     c->stats.code_killed++;
+    if (cpu_traces(TRACE_CODE))
+        cpu_trace_code(c, p->gpa, "its page's translations go");
     c->j.site = NULL;
 }
 
@@ -261,6 +268,8 @@ static bool translate(struct cpu *c, struct block **block)
     b->code->next = p->codes;
     p->codes = b->code;
     c->stats.translated++;
+    if (cpu_traces(TRACE_TRANSLATE))
+        cpu_trace_translate(c, b->code);
     perfmap_add(c, b->code);
     return true;
 }
@@ -365,6 +374,35 @@ static int branch_fault(struct cpu *c, const struct jit_site *s, const struct in
     return cpu_raise_gp(c);
 }
 
+/* Translated code that was entered at (from) has come back: why? */
+static void count_exit(struct cpu *c, u64 from)
+{
+    static const char *const names[JIT_LEFT_COUNT] = {
+        [JIT_LEFT_LINK] = "the exit is not linked",
+        [JIT_LEFT_JUMP] = "no translation is known there, or the instruction needs the run loop",
+        [JIT_LEFT_REQUEST] = "a request",
+        [JIT_LEFT_FAULT] = "an exception",
+        [JIT_LEFT_BUS] = "the bus",
+        [JIT_LEFT_REPEAT] = "a REP goes on",
+        [JIT_LEFT_STOP] = "a store to code or to a device",
+    };
+    enum jit_left why = JIT_LEFT_STOP;
+
+    if (c->j.rc == OP_END)
+        why = c->j.site                                                 ? JIT_LEFT_LINK
+              : atomic_load_explicit(&c->request, memory_order_relaxed) ? JIT_LEFT_REQUEST
+                                                                        : JIT_LEFT_JUMP;
+    else if (c->j.rc == OP_FAULT)
+        why = JIT_LEFT_FAULT;
+    else if (c->j.rc == OP_EXIT)
+        why = JIT_LEFT_BUS;
+    else if (c->j.rc == OP_AGAIN)
+        why = JIT_LEFT_REPEAT;
+    c->stats.left[why]++;
+    if (cpu_traces(TRACE_EXIT))
+        cpu_trace_exit(c, from, c->j.rc == OP_END ? c->rip : insn_rip(c, c->j.insn), names[why]);
+}
+
 int jit_run(struct cpu *c, struct block *b, const struct insn **in)
 {
     return unlikely(c->jit->lockstep) ? lockstep_run(c, b, in) : jit_enter(c, b, in);
@@ -375,6 +413,7 @@ int jit_enter(struct cpu *c, struct block *b, const struct insn **in)
     struct jit *j = c->jit;
     void (*enter)(void) = (void (*)(void))(uintptr_t)(j->rx + j->glue.enter);
     struct jit_site *s;
+    u64 from = c->rip;
 
     c->r[REG_IPBASE] = c->rip - b->off;
     c->j.enter_at = j->rx + b->code->entry[JIT_MEM];
@@ -382,6 +421,7 @@ int jit_enter(struct cpu *c, struct block *b, const struct insn **in)
     c->stats.code_runs++;
     enter();
     *in = c->j.insn;
+    count_exit(c, from);
     if (c->j.rc != OP_END) {
         c->j.site = NULL;
         return c->j.rc;

@@ -3,6 +3,7 @@
 
 #include "cpu/jit/lockstep.h"
 #include "cpu/jit/xlat.h"
+#include "cpu/trace.h"
 
 /* Decode the block's bytes again, in full, and say how each insn is to be translated. */
 static void classify(struct xlat *x)
@@ -84,6 +85,11 @@ static void emit_entries(struct xlat *x)
     if (x->code->flags_in)
         xlat_emit_flags_load(a, HOST_T0);
     x->code->entry[JIT_REG] = a->at;
+    if (cpu_counts_code) { /* in a way that leaves RFLAGS alone */
+        asm_gs_load(a, HOST_T0, GS(stats.code_blocks));
+        asm_op_mem(a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, 1);
+        asm_gs_store(a, HOST_T0, GS(stats.code_blocks));
+    }
     x->in_reg = x->code->flags_in != 0;
 }
 
