@@ -87,6 +87,7 @@ struct jit_glue {
      * to it: the op must do it. refill_stack: the same, and the stack window moves to that page.
      */
     u32 refill[2], refill_stack[2];
+    u32 amx_away, amx_back; /* amx.c */
 };
 
 struct jit {
@@ -107,6 +108,9 @@ struct jit {
 int jit_code_create(struct jit *j);
 void jit_code_free(struct jit *j);
 void jit_glue_make(struct jit *j);
+
+/* The routines of amx.c; (vec_store): stores live vector state. */
+void jit_glue_amx_make(struct jit *j, u32 vec_store);
 
 /* (size) bytes that live until the next flush, or NULL. */
 void *jit_meta_take(struct jit *j, size_t size);

@@ -148,6 +148,9 @@ static bool translate_insn(struct xlat *x)
     case XLAT_RET:
         xlat_ret(x);
         return true;
+    case XLAT_AMX:
+        xlat_amx(x);
+        return false;
     }
     return true;
 }

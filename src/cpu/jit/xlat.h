@@ -26,6 +26,7 @@ enum xlat_kind {
     XLAT_JMP_INDIRECT,
     XLAT_CALL_INDIRECT,
     XLAT_RET,
+    XLAT_AMX,
 };
 
 /* What an insn does with the arithmetic flags, by RFLAGS bit. */
@@ -137,6 +138,10 @@ void xlat_lea(struct xlat *x);
 void xlat_push(struct xlat *x);
 void xlat_pop(struct xlat *x);
 void xlat_leave_frame(struct xlat *x);
+
+/* --- amx.c --- */
+bool xlat_amx_fits(const struct insn *in);
+void xlat_amx(struct xlat *x);
 
 /* --- flow.c --- */
 void xlat_jcc(struct xlat *x);
