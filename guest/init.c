@@ -5,18 +5,19 @@
  * Theory of operation
  *
  * Start: mount what programs expect, load the modules that the packer put into /uvirt/modules,
- * find the four ports of src/vmm/control.h, read /uvirt/config (src/vmm/initramfs/pack.h), start
+ * connect to the host (link.h), read /uvirt/config (src/vmm/initramfs/pack.h), start
  * the command in its own session on a pty or on pipes.
  *
- * Then one poll() loop moves bytes. A stream is a source, a sink and a buffer: the source is read
- * only while the buffer is empty, so whoever is slow slows down the other side. When the command
+ * Then one poll() loop moves bytes between those and the flows of a channel (vmm/channel.h): a pipe is
+ * read only while its flow has room, so whoever is slow slows down the other side. When the command
  * has ended, what it left in pipes or pty is still sent, then CONTROL_EXITED, and the host pulls
  * the plug. Processes that the command left behind do not delay that.
  */
+#include "init.h"
+#include "link.h"
 #include "net.h"
 #include "vmm/control.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -38,16 +39,11 @@
 #include <unistd.h>
 
 #define CONFIG_BYTES_MAX (4u << 20)
-#define STREAM_BYTES     32768
-#define PORT_WAIT_MS     20000
-#define UNPLUG_WAIT_S    5
+#define UNPLUG_WAIT_MS   5000
 
 /* --- messages and the end --- */
 
-static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-/* To the console: the host shows it when the guest ends without having run the command. */
-static void say(const char *fmt, ...)
+void say(const char *fmt, ...)
 {
     va_list ap;
 
@@ -68,15 +64,13 @@ static void power_off(void)
         pause();
 }
 
-static void fail(const char *what) __attribute__((noreturn));
-
-static void fail(const char *what)
+void fail(const char *what)
 {
     say("%s: %s", what, strerror(errno));
     power_off();
 }
 
-static void sleep_ms(long ms)
+void sleep_ms(long ms)
 {
     struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
 
@@ -125,84 +119,6 @@ static void load_modules(void)
             say("%s: %s", path, strerror(errno));
         close(fd);
         unlink(path);
-    }
-}
-
-/* --- ports --- */
-
-enum { PORT_CONTROL, PORT_STDIN, PORT_STDOUT, PORT_STDERR, NR_PORTS };
-
-static const char *const port_names[NR_PORTS] = {CONTROL_PORT, CONTROL_PORT_STDIN,
-                                                 CONTROL_PORT_STDOUT, CONTROL_PORT_STDERR};
-static int ports[NR_PORTS] = {-1, -1, -1, -1};
-
-static void open_port(const char *device)
-{
-    char path[300], name[64] = "";
-    int fd;
-    ssize_t n;
-
-    snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", device);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    n = read(fd, name, sizeof(name) - 1);
-    close(fd);
-    if (n <= 0)
-        return;
-    name[strcspn(name, "\n")] = 0;
-    for (unsigned i = 0; i < NR_PORTS; i++) {
-        if (ports[i] >= 0 || strcmp(name, port_names[i]))
-            continue;
-        snprintf(path, sizeof(path), "/dev/%s", device);
-        ports[i] = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    }
-}
-
-static bool open_ports(void)
-{
-    DIR *d = opendir("/sys/class/virtio-ports");
-    struct dirent *e;
-
-    if (!d)
-        return false;
-    while ((e = readdir(d)))
-        if (e->d_name[0] != '.')
-            open_port(e->d_name);
-    closedir(d);
-    for (unsigned i = 0; i < NR_PORTS; i++)
-        if (ports[i] < 0)
-            return false;
-    return true;
-}
-
-static void wait_for_ports(void)
-{
-    for (unsigned ms = 0; ms < PORT_WAIT_MS; ms += 2) {
-        if (open_ports())
-            return;
-        sleep_ms(2);
-    }
-    errno = ENODEV;
-    fail("the virtio-console ports (modules virtio_mmio and virtio_console)");
-}
-
-/* Blocks until all is sent; the host reads this port promptly. */
-static void tell_host(uint32_t type, uint32_t a)
-{
-    struct control_message m = {.type = type, .a = a};
-    size_t done = 0;
-
-    while (done < sizeof(m)) {
-        ssize_t n = write(ports[PORT_CONTROL], (char *)&m + done, sizeof(m) - done);
-        struct pollfd p = {.fd = ports[PORT_CONTROL], .events = POLLOUT};
-
-        if (n > 0)
-            done += (size_t)n;
-        else if (n < 0 && errno == EAGAIN)
-            poll(&p, 1, -1);
-        else if (n < 0 && errno != EINTR)
-            fail("control port");
     }
 }
 
@@ -301,92 +217,118 @@ static void enter_directory(void)
 
 /* --- streams --- */
 
-struct stream {
-    int from, to; /* -1: this end is closed */
-    size_t start, end;
-    char buf[STREAM_BYTES];
-    bool owned_from, owned_to; /* close them when done; ports stay open */
-};
+static struct channel channel;
 
-static struct stream streams[3]; /* stdin, stdout, stderr of the command */
+/* The command's stdin, and where its stdout and stderr come from; -1: none, or not any more. */
+static struct stream {
+    enum channel_flow flow;
+    int fd;
+    bool shared; /* the pty, which is nobody's to close */
+} streams[3] = {
+    {CHANNEL_STDIN, -1, false}, {CHANNEL_STDOUT, -1, false}, {CHANNEL_STDERR, -1, false}};
 static int pty = -1;
 
-static void close_end(int *fd, bool owned)
+static void stream_close(struct stream *s)
 {
-    if (*fd >= 0 && owned)
-        close(*fd);
-    *fd = -1;
+    if (s->fd >= 0 && !s->shared)
+        close(s->fd);
+    s->fd = -1;
 }
 
-static bool stream_has(const struct stream *s)
+/* Give the command what has come for it. True if it took something. */
+static bool feed(struct stream *s)
 {
-    return s->start < s->end;
-}
+    const void *p;
+    size_t len = channel_data(&channel, s->flow, &p);
+    ssize_t n = 0;
 
-/* Read once if there is room. True if something came. */
-static bool stream_fill(struct stream *s)
-{
-    ssize_t n;
-
-    if (s->from < 0 || stream_has(s))
-        return false;
-    n = read(s->from, s->buf, sizeof(s->buf));
-    if (n > 0) {
-        s->start = 0;
-        s->end = (size_t)n;
-        return true;
-    }
-    if (n == 0 || (errno != EAGAIN && errno != EINTR)) /* a pty says EIO at its end */
-        close_end(&s->from, s->owned_from);
-    return false;
-}
-
-/* Write once. */
-static void stream_drain(struct stream *s)
-{
-    ssize_t n;
-
-    if (s->to >= 0 && stream_has(s)) {
-        n = write(s->to, s->buf + s->start, s->end - s->start);
+    if (s->fd >= 0 && len) {
+        n = write(s->fd, p, len);
         if (n > 0)
-            s->start += (size_t)n;
+            channel_take(&channel, s->flow, (size_t)n);
         else if (n < 0 && errno != EAGAIN && errno != EINTR)
-            close_end(&s->to, s->owned_to);
+            stream_close(s);
     }
-    if (s->to < 0) { /* nobody will read it: the source must learn of it */
-        s->start = s->end;
-        close_end(&s->from, s->owned_from);
-    }
-    if (s->from < 0 && !stream_has(s))
-        close_end(&s->to, s->owned_to);
+    if (s->fd < 0 && !channel_over(&channel, s->flow))
+        channel_close(&channel, s->flow);
+    if (channel_over(&channel, s->flow))
+        stream_close(s);
+    return n > 0;
+}
+
+static bool has_room(const struct stream *s)
+{
+    void *p;
+
+    return s->fd >= 0 && channel_room(&channel, s->flow, &p);
+}
+
+/* Read once what the command wrote, if there is room. True if something came. */
+static bool collect(struct stream *s)
+{
+    void *p;
+    size_t room = channel_room(&channel, s->flow, &p);
+    ssize_t n;
+
+    if (channel_deaf(&channel, s->flow) && !s->shared)
+        stream_close(s); /* nobody will read it: the command must learn of it */
+    if (s->fd < 0 || !room)
+        return false;
+    n = read(s->fd, p, room);
+    if (n > 0)
+        channel_put(&channel, s->flow, (size_t)n);
+    else if (n == 0 || (errno != EAGAIN && errno != EINTR)) /* a pty says EIO at its end */
+        stream_close(s);
+    return n > 0;
 }
 
 /* Send all that the command wrote before it ended. */
-static void stream_finish(struct stream *s)
+static void finish(struct stream *s)
 {
-    do {
-        for (stream_drain(s); stream_has(s); stream_drain(s)) {
-            struct pollfd p = {.fd = s->to, .events = POLLOUT};
+    for (;;) {
+        struct pollfd p = {.fd = link_fd(), .events = POLLIN};
 
+        if (!collect(s) && (s->fd < 0 || has_room(s)))
+            break;
+        if (!has_room(s))
             poll(&p, 1, -1);
-        }
-    } while (stream_fill(s));
+        link_exchange(&channel);
+    }
+    channel_end(&channel, s->flow);
+}
+
+static void tell_host(uint32_t type, uint32_t a)
+{
+    struct control_message m = {.type = type, .a = a};
+
+    channel_write(&channel, CHANNEL_CONTROL, &m, sizeof(m));
+}
+
+/* Everything is said: the host pulls the plug once it has heard it all. */
+static void wait_for_the_end(void) __attribute__((noreturn));
+
+static void wait_for_the_end(void)
+{
+    struct pollfd p;
+
+    do {
+        link_exchange(&channel);
+        p = (struct pollfd){.fd = link_fd(), .events = POLLIN};
+    } while (poll(&p, 1, channel_all_sent(&channel) ? UNPLUG_WAIT_MS : -1));
+    power_off();
 }
 
 /* --- the command --- */
 
-static void use_pipe(struct stream *s, int port, bool input, int *child_fd)
+static void use_pipe(struct stream *s, bool input, int *child_fd)
 {
     int p[2];
 
     if (pipe2(p, O_CLOEXEC) < 0)
         fail("pipe");
     *child_fd = p[input ? 0 : 1];
-    s->from = input ? port : p[0];
-    s->to = input ? p[1] : port;
-    s->owned_from = !input;
-    s->owned_to = input;
-    fcntl(p[input ? 1 : 0], F_SETFL, O_NONBLOCK);
+    s->fd = p[input ? 1 : 0];
+    fcntl(s->fd, F_SETFL, O_NONBLOCK);
 }
 
 static int open_pty(void)
@@ -408,22 +350,21 @@ static int open_pty(void)
 
 static void connect_streams(int child[3])
 {
-    for (unsigned i = 0; i < 3; i++) {
-        streams[i].from = streams[i].to = -1;
-        child[i] = -1;
-    }
+    child[2] = -1;
     if (config.tty) {
         child[0] = child[1] = open_pty();
-        streams[0] = (struct stream){.from = ports[PORT_STDIN], .to = pty};
-        streams[1] = (struct stream){.from = pty, .to = ports[PORT_STDOUT]};
+        for (unsigned i = 0; i < 2; i++) {
+            streams[i].fd = pty;
+            streams[i].shared = true;
+        }
         if (config.errtty)
             child[2] = child[0];
     } else {
-        use_pipe(&streams[0], ports[PORT_STDIN], true, &child[0]);
-        use_pipe(&streams[1], ports[PORT_STDOUT], false, &child[1]);
+        use_pipe(&streams[0], true, &child[0]);
+        use_pipe(&streams[1], false, &child[1]);
     }
     if (child[2] < 0)
-        use_pipe(&streams[2], ports[PORT_STDERR], false, &child[2]);
+        use_pipe(&streams[2], false, &child[2]);
 }
 
 static void run_child(const int child[3], int report) __attribute__((noreturn));
@@ -467,8 +408,7 @@ static pid_t start_command(void)
             close(child[i]);
     if (read(report[0], &e, sizeof(e)) > 0) {
         tell_host(CONTROL_FAILED, (uint32_t)e);
-        sleep(UNPLUG_WAIT_S);
-        power_off();
+        wait_for_the_end();
     }
     close(report[0]);
     return pid;
@@ -488,32 +428,8 @@ static void obey(const struct control_message *m, pid_t command)
         if (pty >= 0)
             ioctl(pty, TIOCSWINSZ, &size);
         break;
-    case CONTROL_HANGUP:
-        if ((m->a == 1 || m->a == 2) && streams[m->a].owned_from) {
-            close_end(&streams[m->a].from, true);
-            streams[m->a].start = streams[m->a].end;
-        }
-        break;
     default:
         break;
-    }
-}
-
-static void read_control(pid_t command)
-{
-    static union {
-        struct control_message m;
-        char bytes[sizeof(struct control_message)];
-    } in;
-    static size_t have;
-    ssize_t n = read(ports[PORT_CONTROL], in.bytes + have, sizeof(in) - have);
-
-    if (n <= 0)
-        return;
-    have += (size_t)n;
-    if (have == sizeof(in)) {
-        have = 0;
-        obey(&in.m, command);
     }
 }
 
@@ -536,26 +452,30 @@ static bool reap(pid_t command, uint32_t *status)
 static uint32_t carry(pid_t command, int children)
 {
     struct signalfd_siginfo info;
+    struct control_message m;
     uint32_t status = 0;
+    const void *data;
 
     for (;;) {
-        struct pollfd p[8] = {{.fd = children, .events = POLLIN},
-                              {.fd = ports[PORT_CONTROL], .events = POLLIN}};
+        struct pollfd p[5] = {{.fd = children, .events = POLLIN},
+                              {.fd = -1, .events = POLLIN},
+                              {.fd = -1, .events = POLLOUT}};
 
-        for (unsigned i = 0; i < 3; i++) {
-            struct stream *s = &streams[i];
-
-            p[2 + 2 * i] = (struct pollfd){.fd = stream_has(s) ? -1 : s->from, .events = POLLIN};
-            p[3 + 2 * i] = (struct pollfd){.fd = stream_has(s) ? s->to : -1, .events = POLLOUT};
-        }
-        poll(p, 8, -1);
-        if (p[1].revents)
-            read_control(command);
-        for (unsigned i = 0; i < 3; i++) {
-            if (p[2 + 2 * i].revents)
-                stream_fill(&streams[i]);
-            stream_drain(&streams[i]);
-        }
+        do {
+            link_exchange(&channel);
+            while (channel_read(&channel, CHANNEL_CONTROL, &m, sizeof(m)))
+                obey(&m, command);
+        } while (feed(&streams[0])); /* the host hears of it */
+        p[1].fd = link_fd();
+        if (channel_data(&channel, CHANNEL_STDIN, &data))
+            p[2].fd = streams[0].fd;
+        for (unsigned i = 1; i < 3; i++)
+            p[2 + i] =
+                (struct pollfd){.fd = has_room(&streams[i]) ? streams[i].fd : -1, .events = POLLIN};
+        poll(p, 5, -1);
+        for (unsigned i = 1; i < 3; i++)
+            if (p[2 + i].revents || channel_deaf(&channel, streams[i].flow))
+                collect(&streams[i]);
         if (p[0].revents && read(children, &info, sizeof(info)) > 0 && reap(command, &status))
             return status;
     }
@@ -584,7 +504,7 @@ int main(void)
     networks();
     if (sethostname("uvirt", 5) < 0)
         say("sethostname: %s", strerror(errno));
-    wait_for_ports();
+    link_open(&channel);
     enter_directory();
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
@@ -596,10 +516,9 @@ int main(void)
     command = start_command();
     tell_host(CONTROL_STARTED, 0);
     status = carry(command, children);
-    stream_finish(&streams[1]);
-    stream_finish(&streams[2]);
+    finish(&streams[1]);
+    finish(&streams[2]);
     sync();
     tell_host(CONTROL_EXITED, status);
-    sleep(UNPLUG_WAIT_S);
-    power_off();
+    wait_for_the_end();
 }

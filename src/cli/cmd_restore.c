@@ -4,6 +4,7 @@
 #include "cli/engine_check.h"
 #include "cli/run_vm.h"
 #include "vmm/snapshot/snapshot.h"
+#include "vmm/vsock.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -211,14 +212,17 @@ static int load(struct restore *s)
         return cli_error("%s: %s", s->path, err.text);
     snapshot_file_free(&s->file);
     blob_free(&s->image);
-    return vm_run(r->vm, &err) ? cli_error("%s", err.text) : 0;
+    if (vm_run(r->vm, &err))
+        return cli_error("%s", err.text);
+    if (r->vsock)
+        vm_vsock_restored(r->vsock);
+    return 0;
 }
 
 static int restore(struct restore *s)
 {
     struct run *r = &s->run;
     struct session_config cfg = {0};
-    struct virtio_device *console = NULL;
     int rc = open_file(s);
 
     if (rc == 0)
@@ -240,15 +244,12 @@ static int restore(struct restore *s)
         rc = run_control_open(r, &cfg);
     if (rc)
         return rc;
-    rc = session_create(&cfg, &console, &r->session);
+    rc = session_create(&cfg, &r->session);
     if (rc)
         return cli_error("cannot connect to the guest: %s", strerror(-rc));
     rc = create_vm(s);
-    if (rc) {
-        virtio_device_free(console);
-        return rc;
-    }
-    rc = run_add_devices(r, console);
+    if (rc == 0)
+        rc = run_add_devices(r);
     if (rc == 0)
         rc = check_devices(s);
     if (rc == 0)

@@ -17,7 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TAIL_LINES 12
+#define TAIL_LINES  12
+#define DEFAULT_CID 3
 
 /* The init program, from guest/meson.build. */
 extern const u8 guest_init[], guest_init_end[];
@@ -29,6 +30,7 @@ void run_free(struct run *r)
     run_control_close(r->control);
     usernet_free(r->net);
     vm_vsock_stop(r->vsock);
+    session_hang_up(r->session);
     vm_free(r->vm);
     vm_vsock_free(r->vsock);
     session_free(r->session);
@@ -78,7 +80,7 @@ static int collect_env(const struct run_options *o, struct strv *env)
 
 static int load_modules(struct run *r, struct modules *m)
 {
-    const char *names[6] = {"virtio_mmio", "virtio_console", "virtio_rng"};
+    const char *names[6] = {"virtio_mmio", "vmw_vsock_virtio_transport", "virtio_rng"};
     unsigned n = 3;
     struct vmm_error err = {{0}};
     char dir[PATH_MAX];
@@ -90,8 +92,6 @@ static int load_modules(struct run *r, struct modules *m)
         names[n++] = "virtio_blk";
     if (r->o.net.user)
         names[n++] = "virtio_net";
-    if (r->o.vsock.cid)
-        names[n++] = "vmw_vsock_virtio_transport";
     if (modules_load(dir, names, n, m, &err))
         return cli_error("%s", err.text);
     return 0;
@@ -269,23 +269,29 @@ static int add_net(struct run *r)
 static int add_vsock(struct run *r)
 {
     const struct run_vsock *o = &r->o.vsock;
-    struct vm_vsock_options options = {
-        .cid = o->cid, .path = o->path, .marker = o->marker, .dump = o->dump};
+    struct vm_vsock_options options = {.cid = o->cid ? o->cid : DEFAULT_CID,
+                                       .path = o->path,
+                                       .marker = o->marker,
+                                       .dump = o->dump};
     struct virtio_device *d = NULL;
     struct vmm_error err = {{0}};
+    int rc;
 
     if (vm_vsock_create(r->vm, &options, &d, &r->vsock, &err))
         return cli_error("--vsock: %s", err.text);
-    return add_device(r, 0, d, "--vsock");
+    rc = add_device(r, 0, d, "--vsock");
+    if (rc == 0 && r->o.command)
+        rc = session_listen(r->session, vm_vsock_context(r->vsock));
+    return rc < 0 ? cli_error("cannot connect to the guest: %s", strerror(-rc)) : rc;
 }
 
-int run_add_devices(struct run *r, struct virtio_device *console)
+int run_add_devices(struct run *r)
 {
     struct virtio_device *d = NULL;
     int rc = 0;
 
-    if (console)
-        rc = add_device(r, 0, console, "virtio-console");
+    if (r->o.command || r->o.vsock.cid)
+        rc = add_vsock(r);
     if (rc == 0) {
         rc = virtio_rng_create(&d);
         rc = add_device(r, rc, d, "virtio-rng");
@@ -294,8 +300,6 @@ int run_add_devices(struct run *r, struct virtio_device *console)
         rc = add_disk(r, &r->o.disks[i]);
     if (rc == 0 && r->o.net.user)
         rc = add_net(r);
-    if (rc == 0 && r->o.vsock.cid)
-        rc = add_vsock(r);
     return rc;
 }
 
@@ -405,7 +409,6 @@ static int run(struct run *r)
         .tty = r->tty,
         .serial_input = !r->o.serial || !strcmp(r->o.serial, "stdio"),
     };
-    struct virtio_device *console = NULL;
     int rc = open_files(r);
 
     if (rc == 0)
@@ -416,15 +419,12 @@ static int run(struct run *r)
         rc = run_control_open(r, &cfg);
     if (rc)
         return rc;
-    rc = session_create(&cfg, &console, &r->session);
+    rc = session_create(&cfg, &r->session);
     if (rc)
         return cli_error("cannot connect to the guest: %s", strerror(-rc));
     rc = create_vm(r);
-    if (rc) {
-        virtio_device_free(console);
-        return rc;
-    }
-    rc = run_add_devices(r, console);
+    if (rc == 0)
+        rc = run_add_devices(r);
     if (rc == 0)
         rc = load_initrd(r);
     if (rc == 0)

@@ -17,7 +17,7 @@ struct run_disk {
     bool readonly;
 };
 
-#define RUN_DISKS_MAX (BOARD_VIRTIO_MAX - 2) /* beside console and rng */
+#define RUN_DISKS_MAX (BOARD_VIRTIO_MAX - 2) /* beside vsock and rng */
 
 struct run_options {
     const char *engine, *cpu, *kernel, *initrd, *serial;

@@ -29,8 +29,8 @@ struct run {
 
 /* --- cmd_run.c --- */
 
-/* Plug in (console), if it is not NULL, and then what the options ask for. 0, or an exit code after an error. */
-int run_add_devices(struct run *r, struct virtio_device *console);
+/* Plug in what the options and COMMAND ask for; the session listens. 0, or an exit code after an error. */
+int run_add_devices(struct run *r);
 
 /* The VM runs: be its outside until it, or its command, has ended. The exit code. */
 int run_to_end(struct run *r);

@@ -4,14 +4,12 @@
 /*
  * Theory of operation
  *
- * The virtio-console has four ports (vmm/control.h). Its callbacks run in a vCPU's thread with the
- * device lock held: they only move bytes into buffers here and write (wake). The main thread sits
- * in poll(); it takes the device lock for every look at the buffers or call into the device, and
- * never while it reads or writes files. So a reader of stdout that stalls fills our buffer, then
- * the guest's ring, then blocks the command, and nothing else.
+ * Everything here belongs to the main thread, which sits in poll(). What the command writes and reads are flows of a
+ * channel (vmm/channel.h), whose records the link carries over vsock to and from the init in the guest. Packets come and
+ * go in other threads; their events only write (wake). A reader of stdout that stalls fills that flow's window, then the
+ * pipe in the guest, then blocks the command, and nothing else.
  *
- * The end: CONTROL_EXITED comes after all output was put into the rings. It counts once both
- * output buffers are empty and the rings do not wait for room.
+ * The end: CONTROL_EXITED counts once both flows of output have ended and everything of them is written.
  *
  * Signals are blocked in all threads and read from a signalfd. Before the command has started
  * they end uvirt. After that they go to the command; two SIGINT, SIGQUIT or SIGTERM within two seconds
@@ -20,13 +18,14 @@
  */
 #include "cli/session.h"
 #include "base/state.h"
+#include "cli/link.h"
 #include "cli/term.h"
-#include "virtio/console.h"
 #include "vmm/control.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -34,45 +33,29 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PORT_CONTROL, PORT_STDIN, PORT_STDOUT, PORT_STDERR, NR_PORTS };
-
-#define OUT_BYTES        65536
-#define IN_BYTES         16384
-#define CONTROL_OUT_MAX  16
+#define SERIAL_BYTES     16384
 #define ESCAPE           0x1d /* Ctrl-] */
 #define ESCAPES          3
 #define SERIAL_RETRY_MS  2
 #define DOUBLE_SIGNAL_NS 2000000000ull
 #define ESCAPE_NS        1000000000ull
-
-/* Bytes from the guest for (fd). */
-struct out {
-    struct session *s;
-    int fd, port;
-    size_t len;
-    bool dead; /* nobody reads (fd): drop everything */
-    u8 buf[OUT_BYTES];
-};
+#define WRITE_MAX        4096 /* PIPE_BUF: never blocks after POLLOUT */
 
 struct session {
     struct session_config cfg;
     struct vm *vm;
-    struct virtio_device *console;
+    struct link *link; /* NULL: no command */
     int wake, signals;
-    struct out out[2];
+    _Atomic bool woken; /* (wake) is readable, or about to be */
+    struct channel channel;
 
     /* stdin */
-    u8 in[IN_BYTES];
-    size_t in_start, in_end;
-    bool in_eof, in_closed;
+    u8 serial[SERIAL_BYTES]; /* on its way to the serial port, if there is no command */
+    size_t serial_start, serial_end;
+    bool in_eof;
     unsigned escapes;
     u64 escape_since;
 
-    /* control */
-    u8 from_guest[sizeof(struct control_message)];
-    size_t from_guest_len;
-    struct control_message to_guest[CONTROL_OUT_MAX];
-    size_t to_guest_len; /* in bytes, from the start of (to_guest) */
     bool started, done;
     struct session_result result;
 
@@ -89,92 +72,18 @@ static u64 now_ns(void)
     return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
 }
 
-static void wake(struct session *s)
-{
-    u64 one = 1;
-    ssize_t n = write(s->wake, &one, sizeof(one));
-
-    (void)n; /* fails only when the counter is full, and then it is readable */
-}
-
-/* --- callbacks of the console: device lock held --- */
-
-static void guest_says(struct session *s, const struct control_message *m)
-{
-    switch (m->type) {
-    case CONTROL_STARTED:
-        s->started = true;
-        break;
-    case CONTROL_EXITED:
-        s->done = true;
-        s->result = (struct session_result){SESSION_EXITED, (int)(m->a & 0xff)};
-        break;
-    case CONTROL_FAILED:
-        s->done = true;
-        s->result = (struct session_result){SESSION_CANNOT_EXEC, (int)(m->a & 0xfff)};
-        break;
-    default:
-        break;
-    }
-}
-
-static size_t control_output(void *opaque, const void *data, size_t len)
+/* From any thread. */
+static void wake(void *opaque)
 {
     struct session *s = opaque;
-    const u8 *p = data;
+    u64 one = 1;
+    ssize_t n;
 
-    for (size_t i = 0; i < len; i++) {
-        struct control_message m;
-
-        s->from_guest[s->from_guest_len++] = p[i];
-        if (s->from_guest_len < sizeof(m))
-            continue;
-        memcpy(&m, s->from_guest, sizeof(m));
-        s->from_guest_len = 0;
-        guest_says(s, &m);
-    }
-    wake(s);
-    return len;
+    if (atomic_exchange(&s->woken, true))
+        return;
+    n = write(s->wake, &one, sizeof(one));
+    (void)n; /* fails only when the counter is full, and then it is readable */
 }
-
-static size_t stream_output(void *opaque, const void *data, size_t len)
-{
-    struct out *o = opaque;
-    size_t room = sizeof(o->buf) - o->len;
-
-    if (o->dead)
-        return len;
-    if (len > room)
-        len = room;
-    memcpy(o->buf + o->len, data, len);
-    o->len += len;
-    wake(o->s);
-    return len;
-}
-
-static void wake_session(void *opaque)
-{
-    wake(opaque);
-}
-
-static void wake_session_open(void *opaque, bool open)
-{
-    (void)open;
-    wake(opaque);
-}
-
-static size_t discard_output(void *opaque, const void *data, size_t len)
-{
-    (void)opaque;
-    (void)data;
-    return len;
-}
-
-static const struct virtio_console_port_ops control_ops = {
-    .output = control_output, .writable = wake_session, .guest_open = wake_session_open};
-static const struct virtio_console_port_ops stdin_ops = {
-    .output = discard_output, .writable = wake_session, .guest_open = wake_session_open};
-static const struct virtio_console_port_ops stream_ops = {.output = stream_output};
 
 /* --- creation --- */
 
@@ -193,20 +102,7 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static int create_console(struct session *s)
-{
-    const struct virtio_console_port_config ports[NR_PORTS] = {
-        [PORT_CONTROL] = {CONTROL_PORT, false, &control_ops, s},
-        [PORT_STDIN] = {CONTROL_PORT_STDIN, false, &stdin_ops, s},
-        [PORT_STDOUT] = {CONTROL_PORT_STDOUT, false, &stream_ops, &s->out[0]},
-        [PORT_STDERR] = {CONTROL_PORT_STDERR, false, &stream_ops, &s->out[1]},
-    };
-
-    return virtio_console_create(ports, NR_PORTS, &s->console);
-}
-
-int session_create(const struct session_config *cfg, struct virtio_device **ret_console,
-                   struct session **ret)
+int session_create(const struct session_config *cfg, struct session **ret)
 {
     struct session *s = calloc(1, sizeof(*s));
     int rc = 0;
@@ -214,31 +110,36 @@ int session_create(const struct session_config *cfg, struct virtio_device **ret_
     if (!s)
         return -ENOMEM;
     s->cfg = *cfg;
-    for (int i = 0; i < 2; i++) {
-        s->out[i].s = s;
-        s->out[i].fd = STDOUT_FILENO + i;
-        s->out[i].port = PORT_STDOUT + i;
-    }
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->signals = open_signals();
     if (s->wake < 0 || s->signals < 0)
         rc = -errno;
-    if (rc == 0 && cfg->command)
-        rc = create_console(s);
     if (rc) {
         session_free(s);
         return rc;
     }
-    if (cfg->command)
-        *ret_console = s->console;
     *ret = s;
     return 0;
+}
+
+int session_listen(struct session *s, struct uvirt_vsock *v)
+{
+    return link_create(v, &s->channel, wake, s, &s->link);
+}
+
+void session_hang_up(struct session *s)
+{
+    if (s)
+        link_free(s->link);
+    if (s)
+        s->link = NULL;
 }
 
 void session_free(struct session *s)
 {
     if (!s)
         return;
+    session_hang_up(s);
     if (s->wake >= 0)
         close(s->wake);
     if (s->signals >= 0)
@@ -248,16 +149,6 @@ void session_free(struct session *s)
 
 /* --- towards the guest --- */
 
-static void lock(struct session *s)
-{
-    pthread_mutex_lock(&vm_board(s->vm)->lock);
-}
-
-static void unlock(struct session *s)
-{
-    pthread_mutex_unlock(&vm_board(s->vm)->lock);
-}
-
 static void finish(struct session *s, int how, int status)
 {
     s->done = true;
@@ -265,45 +156,25 @@ static void finish(struct session *s, int how, int status)
     s->result.status = status;
 }
 
-/* Device lock held. */
-static void flush_control(struct session *s)
-{
-    size_t n;
-
-    if (!s->to_guest_len || !virtio_console_guest_open(s->console, PORT_CONTROL))
-        return;
-    n = virtio_console_write(s->console, PORT_CONTROL, s->to_guest, s->to_guest_len);
-    memmove(s->to_guest, (u8 *)s->to_guest + n, s->to_guest_len - n);
-    s->to_guest_len -= n;
-}
-
-/* Device lock held. What does not fit is lost: the guest has stopped to listen. */
+/* What does not fit is lost: the guest has stopped to listen. */
 static void tell_guest(struct session *s, u32 type, u32 a, u32 b)
 {
     struct control_message m = {type, a, b};
 
-    if (!s->cfg.command || s->to_guest_len + sizeof(m) > sizeof(s->to_guest))
-        return;
-    memcpy((u8 *)s->to_guest + s->to_guest_len, &m, sizeof(m));
-    s->to_guest_len += sizeof(m);
-    flush_control(s);
+    if (s->cfg.command)
+        channel_write(&s->channel, CHANNEL_CONTROL, &m, sizeof(m));
 }
 
-/* Device lock held. */
-static void flush_input(struct session *s)
+static void feed_serial(struct session *s)
 {
-    size_t len = s->in_end - s->in_start, n = 0;
+    struct board *b = vm_board(s->vm);
 
-    if (len && s->cfg.command)
-        n = virtio_console_write(s->console, PORT_STDIN, s->in + s->in_start, len);
-    else if (len)
-        n = serial8250_input(&vm_board(s->vm)->com1, s->in + s->in_start, len);
-    s->in_start += n;
-    if (s->in_start == s->in_end && s->in_eof && !s->in_closed && s->cfg.command &&
-        virtio_console_guest_open(s->console, PORT_STDIN)) {
-        virtio_console_set_open(s->console, PORT_STDIN, false);
-        s->in_closed = true;
-    }
+    if (s->serial_start == s->serial_end)
+        return;
+    pthread_mutex_lock(&b->lock);
+    s->serial_start +=
+        serial8250_input(&b->com1, s->serial + s->serial_start, s->serial_end - s->serial_start);
+    pthread_mutex_unlock(&b->lock);
 }
 
 /* Ctrl-] three times within a second. */
@@ -324,70 +195,93 @@ static bool escaped(struct session *s, const u8 *p, size_t n)
     return false;
 }
 
+/* Room for input: (*p) and its size. */
+static size_t input_room(struct session *s, void **p)
+{
+    *p = s->serial;
+    if (s->cfg.command)
+        return channel_room(&s->channel, CHANNEL_STDIN, p);
+    return s->serial_start == s->serial_end ? sizeof(s->serial) : 0;
+}
+
 static void read_input(struct session *s)
 {
-    ssize_t n = read(STDIN_FILENO, s->in, sizeof(s->in));
+    void *p;
+    size_t room = input_room(s, &p);
+    ssize_t n = read(STDIN_FILENO, p, room);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    s->in_start = s->in_end = 0;
     if (n <= 0) {
         s->in_eof = true;
+        channel_end(&s->channel, CHANNEL_STDIN);
         return;
     }
-    s->in_end = (size_t)n;
-    if (s->cfg.tty && escaped(s, s->in, (size_t)n))
+    if (s->cfg.tty && escaped(s, p, (size_t)n))
         finish(s, SESSION_SIGNAL, SIGINT);
+    if (s->cfg.command) {
+        channel_put(&s->channel, CHANNEL_STDIN, (size_t)n);
+        return;
+    }
+    s->serial_start = 0;
+    s->serial_end = (size_t)n;
 }
 
 /* --- from the guest --- */
 
-static void hang_up(struct session *s, struct out *o)
+static const struct output {
+    enum channel_flow flow;
+    int fd;
+} outputs[] = {{CHANNEL_STDOUT, STDOUT_FILENO}, {CHANNEL_STDERR, STDERR_FILENO}};
+
+#define NR_OUTPUTS ARRAY_SIZE(outputs)
+
+static void write_output(struct session *s, const struct output *o)
 {
-    lock(s);
-    o->dead = true;
-    o->len = 0;
-    tell_guest(s, CONTROL_HANGUP, (u32)(o->port - PORT_STDIN), 0);
-    virtio_console_resume(s->console, (unsigned)o->port);
-    unlock(s);
+    const void *p;
+    size_t len = channel_data(&s->channel, o->flow, &p);
+    ssize_t n = write(o->fd, p, len < WRITE_MAX ? len : WRITE_MAX);
+
+    if (n >= 0)
+        channel_take(&s->channel, o->flow, (size_t)n);
+    else if (errno != EAGAIN && errno != EINTR)
+        channel_close(&s->channel, o->flow); /* nobody reads it any more */
 }
 
-/* One write of what is there; at most PIPE_BUF bytes, which never block after POLLOUT. */
-static void write_output(struct session *s, struct out *o)
+static bool output_pending(const struct session *s)
 {
-    u8 piece[4096];
-    size_t len;
-    ssize_t n;
+    const void *p;
 
-    lock(s);
-    len = o->len < sizeof(piece) ? o->len : sizeof(piece);
-    memcpy(piece, o->buf, len);
-    unlock(s);
-    if (!len)
-        return;
-    n = write(o->fd, piece, len);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n < 0) {
-        hang_up(s, o);
-        return;
-    }
-    lock(s);
-    memmove(o->buf, o->buf + n, o->len - (size_t)n);
-    o->len -= (size_t)n;
-    if (s->console && virtio_console_stalled(s->console, (unsigned)o->port))
-        virtio_console_resume(s->console, (unsigned)o->port);
-    unlock(s);
-}
-
-/* Device lock held. */
-static bool output_pending(struct session *s)
-{
-    for (int i = 0; i < 2; i++)
-        if (s->out[i].len ||
-            (s->console && virtio_console_stalled(s->console, (unsigned)s->out[i].port)))
+    for (unsigned i = 0; i < NR_OUTPUTS; i++)
+        if (channel_data(&s->channel, outputs[i].flow, &p))
             return true;
     return false;
+}
+
+/* All that there will ever be is written. */
+static bool output_over(const struct session *s)
+{
+    for (unsigned i = 0; i < NR_OUTPUTS; i++)
+        if (!channel_over(&s->channel, outputs[i].flow))
+            return false;
+    return true;
+}
+
+static void guest_says(struct session *s, const struct control_message *m)
+{
+    switch (m->type) {
+    case CONTROL_STARTED:
+        s->started = true;
+        break;
+    case CONTROL_EXITED:
+        finish(s, SESSION_EXITED, (int)(m->a & 0xff));
+        break;
+    case CONTROL_FAILED:
+        finish(s, SESSION_CANNOT_EXEC, (int)(m->a & 0xfff));
+        break;
+    default:
+        break;
+    }
 }
 
 /* --- signals --- */
@@ -417,7 +311,6 @@ static void take_signal(struct session *s, int sig)
     tell_guest(s, CONTROL_SIGNAL, (u32)sig, 0);
 }
 
-/* Device lock held. */
 static void take_signals(struct session *s)
 {
     struct signalfd_siginfo info;
@@ -428,14 +321,18 @@ static void take_signals(struct session *s)
 
 /* --- the loop --- */
 
-enum { FD_WAKE, FD_END, FD_SIGNALS, FD_STDIN, FD_CONTROL, FD_OUT, NR_FDS = FD_OUT + 2 };
+enum { FD_WAKE, FD_END, FD_SIGNALS, FD_STDIN, FD_CONTROL, FD_OUT, NR_FDS = FD_OUT + NR_OUTPUTS };
 
-/* Device lock held. Is it time to read more of stdin? */
+/* Is it time to read more of stdin? */
 static bool wants_input(struct session *s)
 {
-    if (s->in_eof || s->in_start < s->in_end)
+    void *p;
+
+    if (s->in_eof || !input_room(s, &p))
         return false;
-    return s->cfg.command ? virtio_console_guest_open(s->console, PORT_STDIN) : s->cfg.serial_input;
+    if (s->cfg.command)
+        return s->channel.up && !channel_deaf(&s->channel, CHANNEL_STDIN);
+    return s->cfg.serial_input;
 }
 
 static int ms_until(u64 ns)
@@ -445,10 +342,10 @@ static int ms_until(u64 ns)
     return ns <= now ? 0 : (int)((ns - now + 999999) / 1000000);
 }
 
-/* Device lock held. Returns poll()'s timeout. */
+/* Returns poll()'s timeout. */
 static int prepare(struct session *s, struct pollfd p[NR_FDS])
 {
-    bool pending = s->in_start < s->in_end;
+    const void *data;
 
     p[FD_WAKE] = (struct pollfd){.fd = s->wake, .events = POLLIN};
     p[FD_END] = (struct pollfd){.fd = vm_end_fd(s->vm), .events = POLLIN};
@@ -456,23 +353,29 @@ static int prepare(struct session *s, struct pollfd p[NR_FDS])
     p[FD_STDIN] = (struct pollfd){.fd = wants_input(s) ? STDIN_FILENO : -1, .events = POLLIN};
     p[FD_CONTROL] =
         (struct pollfd){.fd = s->cfg.control ? s->cfg.control_fd : -1, .events = POLLIN};
-    for (int i = 0; i < 2; i++)
-        p[FD_OUT + i] = (struct pollfd){.fd = s->out[i].len ? s->out[i].fd : -1, .events = POLLOUT};
-    if (!s->cfg.command && pending)
+    for (unsigned i = 0; i < NR_OUTPUTS; i++)
+        p[FD_OUT + i] = (struct pollfd){
+            .fd = channel_data(&s->channel, outputs[i].flow, &data) ? outputs[i].fd : -1,
+            .events = POLLOUT};
+    if (s->serial_start < s->serial_end)
         return SERIAL_RETRY_MS;
     return s->end_ns ? ms_until(s->end_ns) : -1;
 }
 
-/* Device lock held. The guest's news since the last look. */
-static void look(struct session *s, bool *raw)
+/* What came from the guest, and what is to go there. True: there may be more at once. */
+static bool exchange(struct session *s, bool *raw)
 {
+    struct control_message m;
+    bool more = s->link && link_run(s->link);
+
+    while (!s->done && channel_read(&s->channel, CHANNEL_CONTROL, &m, sizeof(m)))
+        guest_says(s, &m);
     if (s->started && s->cfg.tty && !*raw) {
         *raw = true;
         term_raw(STDIN_FILENO, false);
     }
-    if (s->cfg.command)
-        flush_control(s);
-    flush_input(s);
+    feed_serial(s);
+    return more;
 }
 
 static void step(struct session *s, struct pollfd p[NR_FDS], int timeout)
@@ -481,13 +384,18 @@ static void step(struct session *s, struct pollfd p[NR_FDS], int timeout)
 
     if (poll(p, NR_FDS, timeout) < 0)
         return;
-    if (p[FD_WAKE].revents && read(s->wake, &count, sizeof(count)) < 0)
-        return;
-    for (int i = 0; i < 2; i++)
+    if (p[FD_WAKE].revents) {
+        if (read(s->wake, &count, sizeof(count)) < 0)
+            return;
+        atomic_store(&s->woken, false);
+    }
+    for (unsigned i = 0; i < NR_OUTPUTS; i++)
         if (p[FD_OUT + i].revents)
-            write_output(s, &s->out[i]);
+            write_output(s, &outputs[i]);
     if (p[FD_STDIN].revents)
         read_input(s);
+    if (p[FD_SIGNALS].revents)
+        take_signals(s);
     if (p[FD_CONTROL].revents)
         s->cfg.control(s->cfg.control_opaque);
     if (s->end_ns && s->end_ns <= now_ns())
@@ -496,46 +404,21 @@ static void step(struct session *s, struct pollfd p[NR_FDS], int timeout)
 
 void session_stop(struct session *s, unsigned seconds)
 {
-    lock(s);
     if (!s->cfg.command || !s->started || !seconds) {
         finish(s, SESSION_SIGNAL, SIGTERM);
     } else {
         tell_guest(s, CONTROL_SIGNAL, SIGTERM, 0);
         s->end_ns = now_ns() + seconds * 1000000000ull;
     }
-    unlock(s);
 }
 
 void session_suspend(struct session *s)
 {
-    lock(s);
     finish(s, SESSION_SUSPENDED, 0);
-    unlock(s);
-}
-
-/* --- saved state --- */
-
-/* (len) bytes from the start of a buffer of (room). */
-static void buffer_state(struct state *st, const char *field, void *buf, size_t room, size_t *len)
-{
-    u32 n = (u32)*len;
-
-    state_bytes(st, field, &n, sizeof(n));
-    state_check(st, n <= room, field);
-    state_bytes(st, field, buf, n);
-    if (!st->error)
-        *len = n;
-}
-
-static void out_state(struct out *o, struct state *st)
-{
-    STATE_BOOL(st, o->dead);
-    buffer_state(st, "output", o->buf, sizeof(o->buf), &o->len);
 }
 
 void session_state(struct session *s, struct state *st)
 {
-    size_t pending = s->in_end - s->in_start;
     u32 how = s->result.how, status = (u32)s->result.status;
 
     STATE_BOOL(st, s->started);
@@ -544,54 +427,44 @@ void session_state(struct session *s, struct state *st)
     STATE_CHECK(st, how <= SESSION_CANNOT_EXEC, how);
     STATE(st, status);
     STATE_CHECK(st, status <= 255, status);
-    buffer_state(st, "from_guest", s->from_guest, sizeof(s->from_guest) - 1, &s->from_guest_len);
-    buffer_state(st, "to_guest", s->to_guest, sizeof(s->to_guest), &s->to_guest_len);
-    buffer_state(st, "input", s->in + (st->loading ? 0 : s->in_start), sizeof(s->in), &pending);
     STATE_BOOL(st, s->in_eof);
-    STATE_BOOL(st, s->in_closed);
-    out_state(&s->out[0], st);
-    out_state(&s->out[1], st);
+    channel_state(&s->channel, st);
     if (!st->loading || st->error)
         return;
-    s->in_start = 0;
-    s->in_end = pending;
     s->result.how = how;
     s->result.status = (int)status;
+}
+
+/* (ended): the VM has. */
+static bool is_over(const struct session *s, bool ended)
+{
+    if (ended && !output_pending(s))
+        return true;
+    return s->done && (s->result.how != SESSION_EXITED || output_over(s));
 }
 
 void session_run(struct session *s, struct vm *vm, struct session_result *ret)
 {
     struct pollfd p[NR_FDS];
-    bool raw = false, ended = false, over = false;
+    bool raw = false, ended = false, more;
     int timeout;
 
     s->vm = vm;
-    if (s->started && s->cfg.tty) { /* restored: the terminal is another one */
-        lock(s);
+    if (s->started && s->cfg.tty) /* restored: the terminal is another one */
         take_signal(s, SIGWINCH);
-        unlock(s);
-    }
     if (!s->cfg.command && s->cfg.tty && s->cfg.serial_input) {
         term_raw(STDIN_FILENO, false);
         raw = true;
     }
-    while (!over) {
-        lock(s);
-        look(s, &raw);
-        timeout = prepare(s, p);
-        over = (s->done && (s->result.how >= SESSION_SIGNAL || !output_pending(s))) ||
-               (ended && !output_pending(s));
-        unlock(s);
-        if (over)
+    for (;;) {
+        more = exchange(s, &raw);
+        if (!more && is_over(s, ended))
             break;
+        timeout = prepare(s, p);
         if (ended)
             p[FD_END].fd = -1;
-        step(s, p, timeout);
-        lock(s);
-        if (p[FD_SIGNALS].revents)
-            take_signals(s);
+        step(s, p, more ? 0 : timeout);
         ended = ended || (p[FD_END].fd >= 0 && p[FD_END].revents);
-        unlock(s);
     }
     term_restore();
     *ret = s->done ? s->result : (struct session_result){SESSION_GUEST_ENDED, 0};

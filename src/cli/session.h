@@ -2,12 +2,13 @@
 // The host's end of a running guest: its command's streams, signals and end; or its serial console.
 #pragma once
 
+#include "uvirt/vsock.h"
 #include "vmm/vm.h"
 
 struct session;
 
 struct session_config {
-    bool command; /* a command runs, over the virtio-console; else the serial port is the console */
+    bool command; /* a command runs, its streams over vsock; else the serial port is the console */
     bool tty;     /* stdin and stdout are a terminal: raw mode */
     bool serial_input; /* without command: stdin goes to the serial port */
 
@@ -29,12 +30,11 @@ struct session_result {
     int status;
 };
 
-/*
- * Block the signals that session_run() takes care of; call it before any thread is started.
- * The device for vm_add_virtio() goes to (ret_console) if there is a command. 0 or -errno.
- */
-int session_create(const struct session_config *cfg, struct virtio_device **ret_console,
-                   struct session **ret);
+/* Block the signals that session_run() takes care of; call it before any thread is started. 0 or -errno. */
+int session_create(const struct session_config *cfg, struct session **ret);
+
+/* If there is a command: wait for its guest at the host's end (v) of the VM's vsock. 0 or -errno. */
+int session_listen(struct session *s, struct uvirt_vsock *v);
 
 /* Carry bytes and signals until the command or the guest ends. */
 void session_run(struct session *s, struct vm *vm, struct session_result *ret);
@@ -49,11 +49,15 @@ void session_stop(struct session *s, unsigned seconds);
 void session_suspend(struct session *s);
 
 /*
- * Save what is under way between the guest and the outside (base/state.h), with the device lock; or load it into a
- * fresh session before session_run(). Of the streams it loads, those that had ended stay so.
+ * From (control): save what is under way between the guest and the outside (base/state.h); or load it into a fresh
+ * session before session_run(). Of the streams it loads, those that had ended stay so. The guest, whose connection a
+ * restore ends (TRANSPORT_RESET), makes another one and goes on from there.
  */
 struct state;
 void session_state(struct session *s, struct state *st);
+
+/* Let go of the vsock of session_listen(). NULL is fine. */
+void session_hang_up(struct session *s);
 
 /* After vm_stop(). NULL is fine. */
 void session_free(struct session *s);

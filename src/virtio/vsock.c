@@ -277,6 +277,7 @@ int virtio_vsock_create(struct uvirt_vsock *v, const struct virtio_vsock_options
 {
     struct vsock_device_config config = {.guest_cid = o->guest_cid,
                                          .marker = o->marker,
+                                         .eom_port = o->eom_port,
                                          .kick = o->kick,
                                          .flush = o->flush,
                                          .opaque = o->opaque};

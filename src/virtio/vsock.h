@@ -14,7 +14,8 @@
 
 struct virtio_vsock_options {
     u64 guest_cid;
-    bool marker; /* records in marker framing */
+    bool marker;  /* records in marker framing */
+    u32 eom_port; /* ... but for those of this port of the host; 0: all */
 
     /*
      * Ask for virtio_vsock_pump(): host sockets have something for the guest. Called from

@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: MIT
-// What `uvirt run` and the init in its guest say to each other over virtio-console ports.
+// What `uvirt run` and the init in its guest say to each other: who calls where, and messages of flow CHANNEL_CONTROL.
 #pragma once
 
 #include <stdint.h>
 
 /*
- * Four ports of one virtio-console device, known by these names. The control port carries
- * messages of fixed size, both ways; the others are the command's streams.
+ * Init connects a vsock SEQPACKET socket to this port of CID 2, from a port that only root may bind, and both sides
+ * speak channel.h's records over it. The ports from here on are uvirt's own: they are answered in its process, never
+ * looked for in the file system, and their records travel in the standard's framing whatever `framing=` says.
  */
-#define CONTROL_PORT        "uvirt.control"
-#define CONTROL_PORT_STDIN  "uvirt.stdin"
-#define CONTROL_PORT_STDOUT "uvirt.stdout"
-#define CONTROL_PORT_STDERR "uvirt.stderr"
+#define CONTROL_PORT            0xffffff00u
+#define CONTROL_GUEST_PORTS_END 1024
 
 enum control_type {
     /* host to guest */
     CONTROL_SIGNAL = 1,  /* a: signal number, for the command's process group */
     CONTROL_WINSIZE = 2, /* a: columns, b: rows */
-    CONTROL_HANGUP = 3,  /* a: 1 or 2: nobody reads this stream any more */
     /* guest to host */
     CONTROL_STARTED = 16, /* the command runs */
-    CONTROL_EXITED = 17,  /* a: exit status as a shell has it (128 + signal); all output was sent */
-    CONTROL_FAILED = 18,  /* the command could not be executed; a: errno */
+    CONTROL_EXITED =
+        17, /* a: exit status as a shell has it (128 + signal); flows with its output have ended, too */
+    CONTROL_FAILED = 18, /* the command could not be executed; a: errno */
 };
 
 struct control_message {

@@ -2,6 +2,7 @@
 // Puts the parts of a VM's vsock together; the bridge's thread moves packets under the device lock.
 #include "vmm/vsock.h"
 #include "virtio/vsock.h"
+#include "vmm/control.h"
 #include "vsock/capture.h"
 
 #include <errno.h>
@@ -32,7 +33,8 @@ int vm_vsock_create(struct vm *vm, const struct vm_vsock_options *o, struct virt
     struct uvirt_vsock_config host = {
         .size = sizeof(host), .cid = VMADDR_CID_HOST, .privileged = true};
     struct vsock_unix_config bridge = {.guest_cid = o->cid, .path = o->path, .marker = o->marker};
-    struct virtio_vsock_options device = {.guest_cid = o->cid, .marker = o->marker};
+    struct virtio_vsock_options device = {
+        .guest_cid = o->cid, .marker = o->marker, .eom_port = CONTROL_PORT};
     struct vm_vsock *v = calloc(1, sizeof(*v));
     char why[VSOCK_UNIX_WHY];
     int rc;
@@ -71,6 +73,11 @@ err_free:
     vm_vsock_stop(v);
     vm_vsock_free(v);
     return rc;
+}
+
+void vm_vsock_restored(struct vm_vsock *v)
+{
+    vsock_unix_kick(v->bridge);
 }
 
 struct uvirt_vsock *vm_vsock_context(struct vm_vsock *v)

@@ -10,7 +10,7 @@ struct vm_vsock;
 struct vm_vsock_options {
     u32 cid;
     const char *path; /* see vsock/transport/unix.h; NULL: nothing in the file system */
-    bool marker;      /* records in marker framing */
+    bool marker;      /* records in marker framing, but for those of CONTROL_PORT */
     const char *dump; /* a file for vsock_capture_start(); NULL: none */
 };
 
@@ -21,6 +21,9 @@ struct vm_vsock_options {
  */
 int vm_vsock_create(struct vm *vm, const struct vm_vsock_options *o, struct virtio_device **ret_dev,
                     struct vm_vsock **ret, struct vmm_error *err);
+
+/* After a snapshot was loaded and the VM runs: tell the guest, which may be idle, that its connections are gone. */
+void vm_vsock_restored(struct vm_vsock *v);
 
 /* The host's context, for sockets of this process. */
 struct uvirt_vsock *vm_vsock_context(struct vm_vsock *v);

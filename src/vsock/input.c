@@ -52,7 +52,7 @@ static void receive_data(struct vsock_sock *sk, struct vsock_pkt *p)
         return;
     }
     if (sk->type == VIRTIO_VSOCK_TYPE_SEQPACKET) {
-        rc = sk->transport->seqpacket->receive(sk, p);
+        rc = vsock_sock_framing(sk)->receive(sk, p);
     } else if (p->hdr.op == VIRTIO_VSOCK_OP_RW) {
         p->hdr.flags = 0;
         rc = vsock_queue_add(&sk->rx, &sk->credit, p);

@@ -157,7 +157,7 @@ void vsock_relay_send(struct vsock_sock *sk, struct vsock_pkt *p, u32 flags)
 
 void vsock_relay_set_eor(struct vsock_sock *sk, struct vsock_pkts *list)
 {
-    bool marker = sk->transport && sk->transport->seqpacket == &vsock_framing_marker;
+    bool marker = sk->transport && vsock_sock_framing(sk) == &vsock_framing_marker;
     struct vsock_pkt *p;
 
     TAILQ_FOREACH(p, list, link)
@@ -173,7 +173,7 @@ void vsock_relay_set_eor(struct vsock_sock *sk, struct vsock_pkts *list)
 
 void vsock_relay_send_record(struct vsock_sock *sk, u32 len, struct vsock_pkts *list)
 {
-    const struct vsock_framing_ops *framing = sk->transport ? sk->transport->seqpacket : NULL;
+    const struct vsock_framing_ops *framing = sk->transport ? vsock_sock_framing(sk) : NULL;
     struct vsock_pkt *p;
 
     if (!framing || sk->state != VSOCK_ESTABLISHED || sk->done) {

@@ -6,7 +6,7 @@
 
 ssize_t vsock_seqpacket_send(struct vsock_sock *sk, struct vsock_iter *it, bool eor, u64 deadline)
 {
-    const struct vsock_framing_ops *framing = sk->transport->seqpacket;
+    const struct vsock_framing_ops *framing = vsock_sock_framing(sk);
     struct vsock_pkts list = TAILQ_HEAD_INITIALIZER(list);
     u32 len = it->left, cost = len + framing->overhead;
     u32 pkts = framing->pkts(len);

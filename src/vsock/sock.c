@@ -186,7 +186,7 @@ void vsock_sock_over(struct vsock_sock *sk, int err)
     vsock_timer_set(sk, VSOCK_TIMER_CLOSE, VSOCK_FOREVER);
     vsock_timer_set(sk, VSOCK_TIMER_CREDIT, VSOCK_FOREVER);
     if (sk->type == VIRTIO_VSOCK_TYPE_SEQPACKET && sk->transport)
-        sk->transport->seqpacket->purge(sk);
+        vsock_sock_framing(sk)->purge(sk);
     /* The peer may use its port for a new connection to ours at once. */
     vsock_remove_connected(sk);
     vsock_wake(sk, POLLIN | POLLOUT | POLLHUP | (err ? POLLERR : 0));

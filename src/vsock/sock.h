@@ -221,6 +221,19 @@ void vsock_sock_report(struct vsock_sock *sk);
 void vsock_close(struct vsock_sock *sk, bool linger);
 int vsock_shutdown(struct vsock_sock *sk, int how);
 
+/* How records of the connections of our port (port) travel on (t). */
+static inline const struct vsock_framing_ops *vsock_framing_at(const struct vsock_transport *t,
+                                                               u32 port)
+{
+    return t->eom_port && port == t->eom_port ? &vsock_framing_eom : t->seqpacket;
+}
+
+/* ... those of (sk), which has a transport. */
+static inline const struct vsock_framing_ops *vsock_sock_framing(const struct vsock_sock *sk)
+{
+    return vsock_framing_at(sk->transport, sk->local.port);
+}
+
 /* table.c: who has which address. */
 int vsock_addr_check(const struct sockaddr_vm *addr, socklen_t len);
 struct vsock_sock *vsock_find_bound(struct vsock_ctx *ctx, const struct vsock_addr *local);

@@ -121,6 +121,7 @@ int vsock_device_create(struct uvirt_vsock *v, const struct vsock_device_config 
     d->t.ops = &device_ops;
     d->t.local_cid = ctx->cid;
     d->t.seqpacket = config->marker ? &vsock_framing_marker : &vsock_framing_eom;
+    d->t.eom_port = config->eom_port;
     TAILQ_INIT(&d->queue);
     vsock_lock(ctx);
     taken = cid_taken(ctx, config->guest_cid);
@@ -249,7 +250,8 @@ u32 vsock_device_piece(struct vsock_device *d, const struct vsock_pkt *p, u32 ro
 
     h.len = left < room ? left : room;
     /* The message ends with the last piece only; marker framing flags all of a record. */
-    if (h.len < left && d->t.seqpacket == &vsock_framing_eom && h.op == VIRTIO_VSOCK_OP_RW)
+    if (h.len < left && h.op == VIRTIO_VSOCK_OP_RW &&
+        vsock_framing_at(&d->t, h.src_port) == &vsock_framing_eom)
         h.flags = 0;
     vsock_hdr_encode(wire, &h);
     return h.len;

@@ -16,7 +16,8 @@ struct vsock_framing_ops;
 
 struct vsock_device_config {
     u64 guest_cid;
-    bool marker; /* marker framing for records: the guest must use it, too */
+    bool marker;  /* marker framing for records: the guest must use it, too */
+    u32 eom_port; /* ... but not for those of this port of the host; 0: for all */
 
     /*
      * There are packets to take. Called from any thread, with the context's lock held: it

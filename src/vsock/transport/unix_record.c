@@ -204,7 +204,7 @@ static int make_room(struct unix_conn *c, u32 len, bool eor, struct vsock_pkts *
     int rc = -ENOTCONN;
 
     vsock_lock(c->u->ctx);
-    framing = c->sk->transport ? c->sk->transport->seqpacket : NULL;
+    framing = c->sk->transport ? vsock_sock_framing(c->sk) : NULL;
     if (framing)
         rc = vsock_wait_space(c->sk, len + framing->overhead, framing->pkts(len), 0);
     c->starved = rc == -EAGAIN;
