@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Instruction bytes to the neutral decoded form, by Zydis; nothing else in the tree sees Zydis' types.
 
-#include "cpu/decode/decode.h"
+#include "cpu/decode/form.h"
 
 #include <Zydis/Zydis.h>
 #include <errno.h>
@@ -236,8 +236,42 @@ static void encoding_convert(const ZydisDecodedInstruction *z, const u8 *bytes, 
     }
 }
 
-int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32, struct decoded *d,
-               bool *gp)
+static struct decode_fields fields_of(const ZydisDecodedInstruction *z,
+                                      const ZydisDecodedOperand *op)
+{
+    struct decode_fields f = {
+        .plain = (z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
+                  z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) &&
+                 !z->raw.imm[1].size,
+        .disp_off = z->raw.disp.offset,
+        .disp_size = z->raw.disp.size / 8,
+        .imm_off = z->raw.imm[0].offset,
+        .imm_size = z->raw.imm[0].size / 8,
+        .imm_opnd = 0xff,
+    };
+
+    for (u8 i = 0; i < z->operand_count; i++) {
+        if (op[i].encoding == ZYDIS_OPERAND_ENCODING_IS4 ||
+            op[i].type == ZYDIS_OPERAND_TYPE_POINTER)
+            f.plain = false;
+        if (op[i].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || f.imm_opnd != 0xff)
+            continue;
+        f.imm_opnd = i;
+        f.imm_signed = op[i].imm.is_signed;
+    }
+    return f;
+}
+
+int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32,
+               struct decoded *d, bool *gp)
+{
+    struct decode_fields f;
+
+    return decode_with_fields(bytes, avail, mode, stack32, d, gp, &f);
+}
+
+int decode_with_fields(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32,
+                       struct decoded *d, bool *gp, struct decode_fields *f)
 {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
@@ -246,6 +280,7 @@ int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool st
 
     pthread_once(&decoders_once, decoders_init);
     *gp = false;
+    f->plain = false;
     st = ZydisDecoderDecodeFull(&decoders[mode][stack32], bytes, avail < 15 ? avail : 15, &z,
                                 op);
     if (st == ZYDIS_STATUS_NO_MORE_DATA && avail < 15)
@@ -281,6 +316,7 @@ int decode_one(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool st
             operand_convert(&op[i], &d->op[d->nopnd++]);
     }
     encoding_convert(&z, bytes, d);
+    *f = fields_of(&z, op);
     return 0;
 }
 
@@ -353,13 +389,9 @@ static int op_too_long(struct cpu *c, const struct insn *in)
     return cpu_raise_gp(c);
 }
 
-int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32, unsigned off,
-                struct insn *in)
+/* (rc) and (gp) came from the decoder. As decode_insn(). */
+static int lower(int rc, bool gp, const struct decoded *d, unsigned off, struct insn *in)
 {
-    struct decoded d;
-    bool gp;
-    int rc = decode_one(bytes, avail, mode, stack32, &d, &gp);
-
     if (rc == -EAGAIN)
         return rc;
     if (rc) {
@@ -367,11 +399,32 @@ int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool s
                             .base = REG_ZERO, .index = REG_ZERO, .seg = SEG_NONE, .flags = INSN_ENDS};
         return 1;
     }
-    insn_from_decoded(&d, in, off);
-    rc = decode_lower(&d, in);
+    insn_from_decoded(d, in, off);
+    rc = decode_lower(d, in);
     if (rc) {
         in->op = op_undefined;
         in->flags |= INSN_ENDS;
     }
-    return d.len;
+    return d->len;
+}
+
+int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32,
+                unsigned off, struct insn *in)
+{
+    struct decoded d;
+    bool gp;
+    int rc = decode_one(bytes, avail, mode, stack32, &d, &gp);
+
+    return lower(rc, gp, &d, off, in);
+}
+
+int decode_insn64(struct decode_forms *m, const u8 *bytes, unsigned avail, unsigned off,
+                  struct decoded *d, struct insn *in)
+{
+    bool gp;
+    int rc = decode_by_form(m, bytes, avail, d, &gp);
+
+    if (rc)
+        d->len = 0;
+    return lower(rc, gp, d, off, in);
 }

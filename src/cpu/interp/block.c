@@ -26,7 +26,7 @@
  */
 
 #include "cpu/interp/block.h"
-#include "cpu/decode/decode.h"
+#include "cpu/decode/form.h"
 #include "cpu/jit/jit.h"
 #include "cpu/mmu/access.h"
 #include "cpu/trace.h"
@@ -59,6 +59,7 @@ struct arena {
 
 struct block_cache {
     struct arena shorts, full;
+    struct decode_forms *forms; /* NULL: no memory was left for it */
     struct block *hash[HASH_SIZE];
     struct jump jump[JUMP_SIZE];
 };
@@ -84,6 +85,7 @@ int block_cache_create(struct block_cache **ret)
         block_cache_free(bc);
         return -ENOMEM;
     }
+    decode_forms_create(&bc->forms);
     *ret = bc;
     return 0;
 }
@@ -96,6 +98,7 @@ void block_cache_free(struct block_cache *bc)
         munmap(bc->shorts.base, bc->shorts.size);
     if (bc->full.base)
         munmap(bc->full.base, bc->full.size);
+    decode_forms_free(bc->forms);
     free(bc);
 }
 
@@ -181,15 +184,19 @@ static int op_continue(struct cpu *c, const struct insn *in)
 
 /*
  * Decode from a snapshot of (avail) bytes at page offset (off), up to an insn with one of the flags in (ends).
- * Returns the insn count; *len code bytes.
+ * Returns the insn count; *len code bytes. (keep): the decoded forms go there, in 64-bit mode; or NULL.
  */
 static unsigned decode_run(const struct cpu *c, const u8 *bytes, unsigned avail, unsigned off,
-                           u8 ends, struct insn *insn, unsigned *len)
+                           u8 ends, struct insn *insn, struct decoded *keep, unsigned *len)
 {
+    struct decoded d;
     unsigned n = 0, pos = 0;
 
     while (n < BLOCK_INSNS && pos < avail) {
-        int l = decode_insn(bytes + pos, avail - pos, c->mode, c->mode != MODE_16, off + pos, &insn[n]);
+        int l = c->mode == MODE_64 ? decode_insn64(c->blocks->forms, bytes + pos, avail - pos,
+                                                   off + pos, keep ? &keep[n] : &d, &insn[n])
+                                   : decode_insn(bytes + pos, avail - pos, c->mode,
+                                                 c->mode != MODE_16, off + pos, &insn[n]);
 
         if (l < 0)
             break;
@@ -279,19 +286,19 @@ static u32 never_current(struct mem_slot *slot, gpa_t gpa)
     return atomic_load_explicit(&mem_slot_page(slot, gpa)->gen, memory_order_relaxed) - 1;
 }
 
-/* (full): as long as it can be, whatever it is for. */
-static int block_build(struct cpu *c, u64 lin, const struct tlb_fetch *f, bool full,
+/* (keep): a full block, whose decoded forms go there; or NULL. */
+static int block_build(struct cpu *c, u64 lin, const struct tlb_fetch *f, struct decoded *keep,
                        struct block *old, struct block **ret)
 {
     unsigned off = lin & ~PAGE_MASK, avail, count, len;
     gpa_t gpa = (f->gpa & PAGE_MASK) + off;
-    bool careful = mem_page_hot(mem_slot_page(f->slot, gpa));
+    bool careful = mem_page_hot(mem_slot_page(f->slot, gpa)),
+         full = keep || !c->jit || c->mode != MODE_64;
     struct insn insn[BLOCK_INSNS];
     u8 bytes[BLOCK_BYTES], ends = INSN_ENDS;
     struct block *b;
     u32 gen;
 
-    full |= !c->jit || c->mode != MODE_64;
     if (careful)
         ends |= INSN_WRITES;
     else if (!full)
@@ -299,7 +306,7 @@ static int block_build(struct cpu *c, u64 lin, const struct tlb_fetch *f, bool f
     avail = PAGE_SIZE - off < BLOCK_BYTES ? (unsigned)(PAGE_SIZE - off) : BLOCK_BYTES;
     do {
         memcpy(bytes, f->host + off, avail);
-        count = decode_run(c, bytes, avail, off, ends, insn, &len);
+        count = decode_run(c, bytes, avail, off, ends, insn, keep, &len);
         if (count == 0)
             return build_crossing(c, lin, f, old, ret);
         gen = careful ? never_current(f->slot, gpa) : mmu_mark_code(c, f->slot, gpa, len);
@@ -314,7 +321,7 @@ static int block_build(struct cpu *c, u64 lin, const struct tlb_fetch *f, bool f
     return OP_NEXT;
 }
 
-bool block_extend(struct cpu *c, struct block **b)
+bool block_extend(struct cpu *c, struct block **b, struct decoded *keep)
 {
     struct block *old = *b;
     struct tlb_fetch f = {
@@ -324,7 +331,7 @@ bool block_extend(struct cpu *c, struct block **b)
         return true;
     /* Links still name it, but it will not count as current, nor be found. */
     old->gen = never_current(old->slot, old->gpa);
-    if (block_build(c, c->rip, &f, true, old, b) == OP_NEXT)
+    if (block_build(c, c->rip, &f, keep, old, b) == OP_NEXT)
         return (*b)->full;
     c->exc.pending = false;
     c->exit = CPU_EXIT_NONE;
@@ -392,7 +399,7 @@ static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
             break;
     }
     if (!b)
-        return block_build(c, lin, f, false, NULL, ret);
+        return block_build(c, lin, f, NULL, NULL, ret);
     if (b->crosses) {
         struct tlb_fetch first = *f;
 
@@ -402,7 +409,7 @@ static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
         if (!current)
             return build_crossing(c, lin, &first, b, ret);
     } else if (!block_current(c, b) && !recheck(c, b)) {
-        return block_build(c, lin, f, false, b, ret);
+        return block_build(c, lin, f, NULL, b, ret);
     }
     *ret = b;
     return OP_NEXT;

@@ -4,6 +4,8 @@
 
 #include "cpu/decode/insn.h"
 
+struct decoded; /* decode/decode.h */
+
 #define BLOCK_INSNS 32  /* most insns in a block */
 #define BLOCK_BYTES 256 /* most code bytes in a block */
 
@@ -58,9 +60,10 @@ int block_find(struct cpu *c, struct block **ret);
 
 /*
  * (*b), the current block at c->rip, is going to be translated: have it as long as it can be. False: that cannot be done.
- * (*b) may be another block afterwards, or NULL when it is to be looked up again.
+ * (*b) may be another block afterwards, or NULL when it is to be looked up again. If it is another one (keep), which
+ * has room for BLOCK_INSNS, holds its decoded forms; len 0: no instruction.
  */
-bool block_extend(struct cpu *c, struct block **b);
+bool block_extend(struct cpu *c, struct block **b, struct decoded *keep);
 
 /* Compare (b), not a crossing block, with memory; true if it may run (again). */
 bool block_revalidate(struct cpu *c, struct block *b);

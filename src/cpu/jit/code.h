@@ -99,7 +99,8 @@ struct jit {
     u8 *meta;
     size_t meta_used;
     struct jit_page *page[JIT_PAGES];
-    struct decoded insn[BLOCK_INSNS]; /* of the block being translated */
+    struct decoded insn[BLOCK_INSNS]; /* of the block being translated, */
+    const struct block *insn_of;      /* which was decoded into it just now; NULL: not yet */
     u64 target;                       /* cpu->rip when translated code was left last */
     struct cpu_undo *lockstep;        /* NULL: not in lock-step mode */
 };

@@ -250,8 +250,9 @@ static bool translate(struct cpu *c, struct block **block)
 
     if (++b->heat < (c->jit->lockstep ? 1 : HOT) || b->careful)
         return false;
-    if (!block_extend(c, block))
+    if (!block_extend(c, block, c->jit->insn))
         return false;
+    c->jit->insn_of = *block != b ? *block : NULL;
     b = *block;
     p = page_get(c, b);
     if (p && !page_current(c, p, b))

@@ -5,17 +5,18 @@
 #include "cpu/jit/xlat.h"
 #include "cpu/trace.h"
 
-/* Decode the block's bytes again, in full, and say how each insn is to be translated. */
+/* Have the block decoded in full, and say how each insn is to be translated. */
 static void classify(struct xlat *x)
 {
     const struct block *b = x->b;
+    bool known = x->j->insn_of == b;
     unsigned pos = 0;
 
     for (unsigned i = 0; i < b->count; i++) {
         struct decoded *d = &x->j->insn[i];
         bool gp;
 
-        if (decode_one(b->bytes + pos, b->len - pos, MODE_64, true, d, &gp)) {
+        if (known ? !d->len : decode_one(b->bytes + pos, b->len - pos, MODE_64, true, d, &gp)) {
             *d = (struct decoded){0};
             x->kind[i] = XLAT_LEAVE;
         } else {
