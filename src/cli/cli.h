@@ -28,6 +28,7 @@ int cmd_probe(int argc, char **argv);
 int cmd_cpuid(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_vsock_device(int argc, char **argv);
+int cmd_vsock_dump(int argc, char **argv);
 
 /* Does UVIRT_AMX name kernels that this host can run, or nothing? 0, or the exit code after an error was printed. */
 int cli_check_amx(void);

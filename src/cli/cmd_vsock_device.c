@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // uvirt vsock-device: a vsock device for other VMMs, over vhost-user.
 #include "cli/cli.h"
+#include "cli/dump.h"
 #include "vhost/backend.h"
 #include "vhost/memory.h"
 #include "virtio/vsock.h"
@@ -196,6 +197,7 @@ static int serve(const struct options *o, int listener, int stop)
     struct vsock_unix_config bridge = {
         .guest_cid = (u32)o->cid, .path = o->path, .marker = o->marker, .pump = pump, .opaque = &d};
     char why[VSOCK_UNIX_WHY];
+    struct dump_service *dumps;
     int rc, code = EXIT_UVIRT_FAILED;
 
     if (uvirt_vsock_create(&config, &d.host))
@@ -209,11 +211,13 @@ static int serve(const struct options *o, int listener, int stop)
         cli_error("vsock-device: %s", strerror(-rc));
         goto out_bridge;
     }
+    dumps = dump_serve(d.host, o->socket);
     rc = vhost_backend_serve(d.backend, listener, stop);
     if (rc)
         cli_error("vsock-device: %s: %s", o->socket, strerror(-rc));
     else
         code = 0;
+    dump_stop(dumps);
 out_bridge:
     vsock_unix_stop(d.bridge);
     vhost_backend_free(d.backend);

@@ -18,6 +18,8 @@ static const struct cli_command commands[] = {
     {"cpuid", "uvirt cpuid [--engine E] [--cpu MODEL]", "the CPUID table of a guest", cmd_cpuid},
     {"vsock-device", "uvirt vsock-device --socket S --cid N --path P", "a vsock device for other VMMs, over vhost-user",
      cmd_vsock_device},
+    {"vsock-dump", "uvirt vsock-dump [--write FILE] ID|SOCKET", "write down the vsock packets of a VM or device that runs",
+     cmd_vsock_dump},
     {"version", "uvirt version", "the version of uvirt", cmd_version},
 };
 
@@ -49,6 +51,6 @@ int main(int argc, char **argv)
             return EXIT_UVIRT_FAILED;
         return commands[i].run(argc - 1, argv + 1);
     }
-    return cli_error("%s: unknown command (accepted: run, exec, snapshot, restore, ps, stop, probe, cpuid, vsock-device, version, help)",
+    return cli_error("%s: unknown command (accepted: run, exec, snapshot, restore, ps, stop, probe, cpuid, vsock-device, vsock-dump, version, help)",
                      name);
 }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The running VM's end of its control socket: info, snapshot, stop.
+// The running VM's end of its control socket: info, snapshot, stop, dump.
 
 /*
  * Everything happens in the session's thread, one connection at a time; its caller is this user's own program
  * (runtime.h), so waiting a second for its request is no hardship. A connection that asked for the end is kept open
  * until the process is gone: that is how its caller learns of it.
  */
+#include "cli/dump.h"
 #include "cli/run_vm.h"
 #include "cli/runtime.h"
+#include "vmm/vsock.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -87,6 +89,14 @@ static void stop(struct run_control *c, int *conn, const char *request)
     *conn = -1;
 }
 
+static void dump(struct run_control *c, int *conn, const char *request)
+{
+    struct uvirt_vsock *v = c->run->vsock ? vm_vsock_context(c->run->vsock) : NULL;
+
+    if (dump_answer(v, *conn, request))
+        *conn = -1;
+}
+
 static void serve(void *opaque)
 {
     struct run_control *c = opaque;
@@ -102,6 +112,8 @@ static void serve(void *opaque)
             snapshot(c, &conn, text, fd);
         else if (!strncmp(text, "stop", 4))
             stop(c, &conn, text);
+        else if (!strncmp(text, "dump ", 5))
+            dump(c, &conn, text);
         else
             runtime_send(conn, -1, "error this version of uvirt does not know '%.100s'", text);
     }

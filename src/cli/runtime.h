@@ -15,6 +15,7 @@
  *   snapshot [stop] [compress]    with the file's descriptor -> "saved BYTES"; with stop, the VM stands
  *                                 still until "commit", and then ends, or goes on if the caller goes away
  *   stop SECONDS                  -> "stopping"; the VM keeps the connection until it has ended
+ *   dump SNAPLEN                  -> packets (cli/dump.h), until the caller goes away
  *   anything that fails           -> "error SENTENCE"
  */
 #define RUNTIME_MESSAGE_MAX 4096

@@ -61,6 +61,77 @@ static void check_packets(u32 port)
     ok(data, "the payload is what was sent");
 }
 
+/* Everything that waits in (fd); the packets' number, and how many were dropped before the last. */
+static unsigned drain(int fd, u64 *dropped, u32 *caplen, u32 *len)
+{
+    static u8 record[8 + 16 + VSOCK_CAPTURE_WHOLE];
+    unsigned n = 0;
+    ssize_t got;
+
+    while ((got = recv(fd, record, sizeof(record), MSG_DONTWAIT)) > 0) {
+        memcpy(dropped, record, 8);
+        memcpy(caplen, record + 16, 4);
+        memcpy(len, record + 20, 4);
+        n += (size_t)got == 8 + 16 + *caplen;
+    }
+    return n;
+}
+
+static void test_attach(void)
+{
+    char why[VSOCK_UNIX_WHY], big[4096] = {1};
+    struct wire w;
+    sock *l, *g, *s;
+    u64 dropped = 0;
+    u32 caplen = 0, len = 0, magic;
+    u8 head[64];
+    int sv[9][2];
+
+    if (!ok(!wire_open(&w, 3, path_of("v2", ""), 0, why), "a guest"))
+        return;
+    for (unsigned i = 0; i < 9; i++)
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv[i]))
+            exit(1);
+    ok(vsock_capture_attach(w.host, sv[0][0], 75) == -EINVAL, "less than the headers");
+    ok(vsock_capture_attach(w.host, sv[0][0], VSOCK_CAPTURE_WHOLE + 1) == -EINVAL, "too much");
+    for (unsigned i = 0; i < 8; i++)
+        ok(!vsock_capture_attach(w.host, sv[i][0], 100), "socket %u", i);
+    ok(vsock_capture_attach(w.host, sv[8][0], 100) == -EBUSY, "one too many");
+    is_u64(recv(sv[0][1], head, sizeof(head), MSG_DONTWAIT), 24, "the file's header comes first");
+    memcpy(&magic, head, 4);
+    is_u64(magic, 0xa1b23c4d, "it is pcap's");
+    close(sv[7][1]);
+    ok(!vsock_capture_attach(w.host, sv[8][0], 100), "the place of one that has gone is free");
+    l = listener(w.host, SOCK_STREAM, 5000, 4);
+    g = new_sock(w.guest, SOCK_STREAM);
+    do_connect(g, 2, 5000, false);
+    s = accept_soon(l);
+    do_send(g, big, sizeof(big), 0);
+    ok(do_recv(s, big, sizeof(big), MSG_WAITALL, NULL) == (ssize_t)sizeof(big), "4096 bytes pass");
+    is_u64(drain(sv[0][1], &dropped, &caplen, &len) >= 3, true, "its packets are there");
+    is_u64(dropped, 0, "none was dropped");
+    for (unsigned i = 0; i < 20000; i++) {
+        do_send(g, big, 64, 0);
+        if (do_recv(s, big, 64, MSG_WAITALL, NULL) != 64)
+            exit(1);
+    }
+    drain(sv[0][1], &dropped, &caplen, &len);
+    do_send(g, big, sizeof(big), 0);
+    ok(do_recv(s, big, sizeof(big), MSG_WAITALL, NULL) == (ssize_t)sizeof(big),
+       "a reader that stalls stops nobody");
+    drain(sv[0][1], &dropped, &caplen, &len);
+    ok(dropped > 0, "but loses packets: %llu", (unsigned long long)dropped);
+    ok(caplen == 100 && len >= 76, "what is kept of a packet is cut off");
+    uvirt_vsock_close(g);
+    uvirt_vsock_close(s);
+    uvirt_vsock_close(l);
+    wire_close(&w);
+    for (unsigned i = 0; i < 9; i++)
+        if (i != 7)
+            close(sv[i][1]);
+    close(sv[7][0]);
+}
+
 static void test_capture(void)
 {
     char why[VSOCK_UNIX_WHY];
@@ -140,6 +211,7 @@ int main(void)
 {
     begin();
     test_capture();
+    test_attach();
     test_counters();
     end();
     return tap_done();
