@@ -177,7 +177,7 @@ static void on_socket(struct state *s, enum op op, struct fuzz_input *in)
 static void op_take(struct state *s, struct fuzz_input *in)
 {
     for (unsigned n = fuzz_u8(in) % 32; n; n--) {
-        struct vsock_pkt *p = vsock_device_take(s->d);
+        struct vsock_pkt *p = vsock_device_next(s->d, NULL);
         u8 wire[VSOCK_HDR_SIZE];
 
         if (!p)

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #define QUEUE_SIZE 256
+#define BATCH      16 /* packets that are read before their sockets get them */
 
 enum {
     QUEUE_RX,
@@ -74,28 +75,32 @@ static int read_packet(struct vsock_dev *v, struct vsock_pkt **ret)
 /* Packets from the guest. 1: moved something, 0: nothing to do, -EPROTO. */
 static int pump_tx(struct vsock_dev *v)
 {
+    struct vsock_pkts list = TAILQ_HEAD_INITIALIZER(list);
     struct virtq *q = &v->dev.queues[QUEUE_TX];
-    struct vsock_pkt *p;
-    int rc, moved = 0;
+    int rc = 0, moved = 0;
 
-    while (!vsock_device_congested(v->host) && (rc = virtq_pop(q, &v->chain))) {
-        if (rc < 0)
-            return rc;
+    while (moved < BATCH && !vsock_device_congested(v->host) &&
+           (rc = virtq_pop(q, &v->chain)) > 0) {
+        struct vsock_pkt *p;
+
         rc = read_packet(v, &p);
         if (rc == -ENOMEM) {
             virtq_unpop(q);
-            return moved;
-        }
-        if (virtq_push(q, &v->chain)) {
-            if (!rc)
-                vsock_pkt_free(p);
-            return -EPROTO;
+            rc = 0;
+            break;
         }
         if (!rc)
-            vsock_device_input(v->host, p);
-        moved = 1;
+            TAILQ_INSERT_TAIL(&list, p, link);
+        moved++;
+        rc = virtq_stage(q, &v->chain);
+        if (rc)
+            break;
     }
-    return moved;
+    if (virtq_publish(q))
+        rc = -EPROTO;
+    if (!TAILQ_EMPTY(&list))
+        vsock_device_input_all(v->host, &list);
+    return rc < 0 ? rc : moved;
 }
 
 /* Write the next piece of the current packet into the chain. */
@@ -122,24 +127,21 @@ static int write_piece(struct vsock_dev *v)
 static int pump_rx(struct vsock_dev *v)
 {
     struct virtq *q = &v->dev.queues[QUEUE_RX];
-    int rc, moved = 0;
+    int rc = 0, moved = 0;
 
-    for (;;) {
-        if (!v->current)
-            v->current = vsock_device_take(v->host);
-        if (!v->current)
-            return moved;
-        rc = virtq_pop(q, &v->chain);
-        if (rc <= 0)
-            return rc ? rc : moved;
-        if (write_piece(v) || virtq_push(q, &v->chain))
-            return -EPROTO;
-        if (v->current->off == v->current->len) {
-            vsock_device_done(v->host, v->current);
-            v->current = NULL;
-        }
+    if (!v->current)
+        v->current = vsock_device_next(v->host, NULL);
+    while (v->current && (rc = virtq_pop(q, &v->chain)) > 0) {
+        rc = write_piece(v) || virtq_stage(q, &v->chain) ? -EPROTO : 0;
+        if (rc)
+            break;
         moved = 1;
+        if (v->current->off == v->current->len)
+            v->current = vsock_device_next(v->host, v->current);
     }
+    if (virtq_publish(q))
+        rc = -EPROTO;
+    return rc < 0 ? rc : moved;
 }
 
 /* Send the event that is due, if there is a buffer for it. 0 or -EPROTO. */

@@ -32,6 +32,8 @@
 #define EVENT_SIZE 16
 #define NR_TX      16 /* packets on the ring at a time */
 #define DESCS_MAX  16
+#define BATCH      16 /* packets that are received before their sockets get them */
+
 enum {
     QUEUE_RX,
     QUEUE_TX,
@@ -140,21 +142,31 @@ static void release(struct vsock_pkt *p)
     end_loan(p->loan, false);
 }
 
-/* A packet whose payload is in (s); NULL, and no loan, if half of the slots are lent already. */
-static struct vsock_pkt *lend(struct slot *s, unsigned slots, u32 len)
+/*
+ * A packet whose payload is in the first slot of (list), which is taken off; NULL if there is none,
+ * or half of the slots are lent already.
+ */
+static struct vsock_pkt *lend(struct shared *m, struct slot **list, unsigned slots, u32 len)
 {
-    struct shared *m = s->shared;
     struct vsock_pkt *p = vsock_pkt_alloc(0);
-    unsigned *lent = s->tx ? &m->lent_tx : &m->lent_rx;
+    struct slot *s;
+    unsigned *lent;
 
     if (!p)
         return NULL;
     pthread_mutex_lock(&m->lock);
-    s->lent = *lent < slots / 2;
-    *lent += s->lent;
-    m->refs += s->lent;
+    s = *list;
+    lent = s && s->tx ? &m->lent_tx : &m->lent_rx;
+    if (s && *lent < slots / 2) {
+        *list = s->next;
+        s->lent = true;
+        ++*lent;
+        m->refs++;
+    } else {
+        s = NULL;
+    }
     pthread_mutex_unlock(&m->lock);
-    if (!s->lent) {
+    if (!s) {
         vsock_pkt_free(p);
         return NULL;
     }
@@ -169,18 +181,8 @@ static struct vsock_pkt *lend(struct slot *s, unsigned slots, u32 len)
 static struct vsock_pkt *alloc_tx(void *opaque, u32 len)
 {
     struct virtio_vsock_driver *d = opaque;
-    struct vsock_pkt *p;
-    struct slot *s;
 
-    if (len <= VSOCK_MERGE_MAX || !d->up)
-        return NULL;
-    s = take_slot(d->m, &d->m->free_tx);
-    if (!s)
-        return NULL;
-    p = lend(s, d->nr_tx, len);
-    if (!p)
-        put_slot(s);
-    return p;
+    return len > VSOCK_MERGE_MAX && d->up ? lend(d->m, &d->m->free_tx, d->nr_tx, len) : NULL;
 }
 
 /* --- packets --- */
@@ -231,8 +233,8 @@ static void post_event(struct virtio_vsock_driver *d, u8 *at)
     virtq_driver_add(&d->q[QUEUE_EVENT], &s, 0, 1, at);
 }
 
-/* The device has filled (s): into a packet, which goes to its socket. */
-static int receive(struct virtio_vsock_driver *d, struct slot *s, u32 len)
+/* The device has filled (s), which is the caller's no more: into a packet at the end of (list). */
+static int receive(struct virtio_vsock_driver *d, struct slot *s, u32 len, struct vsock_pkts *list)
 {
     struct vsock_pkt *p = NULL;
     u8 wire[VSOCK_HDR_SIZE];
@@ -244,8 +246,9 @@ static int receive(struct virtio_vsock_driver *d, struct slot *s, u32 len)
     vsock_hdr_decode(&h, wire);
     if (h.len > len - sizeof(wire))
         return -EPROTO;
+    s->next = NULL;
     if (h.len > VSOCK_MERGE_MAX)
-        p = lend(s, d->nr_rx, h.len);
+        p = lend(d->m, &(struct slot *){s}, d->nr_rx, h.len);
     if (!p) {
         p = vsock_driver_alloc(d->seat, h.len);
         if (!p)
@@ -255,27 +258,29 @@ static int receive(struct virtio_vsock_driver *d, struct slot *s, u32 len)
     }
     p->hdr = h;
     p->len = h.len;
-    vsock_driver_input(d->seat, p);
+    TAILQ_INSERT_TAIL(list, p, link);
     return 0;
 }
 
 static int pump_rx(struct virtio_vsock_driver *d)
 {
+    struct vsock_pkts list = TAILQ_HEAD_INITIALIZER(list);
     int rc = 0, moved = 0;
     void *token;
     u32 len;
 
-    while (!vsock_driver_congested(d->seat) &&
+    while (moved < BATCH && !vsock_driver_congested(d->seat) &&
            (rc = virtq_driver_used(&d->q[QUEUE_RX], &token, &len)) > 0) {
-        rc = receive(d, token, len);
+        rc = receive(d, token, len, &list);
         if (rc)
-            return rc;
-        post_rx(d);
-        moved = 1;
+            break;
+        moved++;
     }
+    if (!TAILQ_EMPTY(&list))
+        vsock_driver_input_all(d->seat, &list);
     if (rc < 0)
         return rc;
-    post_rx(d); /* what readers have given back meanwhile */
+    post_rx(d); /* and what readers have given back meanwhile */
     kick(d, QUEUE_RX);
     return moved;
 }
@@ -314,22 +319,28 @@ static int pump_tx(struct virtio_vsock_driver *d)
     struct virtq_seg segs[DESCS_MAX];
     int rc = reclaim_tx(d), moved = 0;
     struct slot *s, *spare = NULL;
-    struct vsock_pkt *p;
+    struct vsock_pkt *p = NULL;
 
-    while (!rc && (spare || (spare = take_slot(d->m, &d->m->free_tx))) &&
-           (p = vsock_driver_take(d->seat))) {
-        u32 len = VSOCK_HDR_SIZE + p->len;
-
+    d->tx_full = false;
+    while (!rc && vsock_driver_waiting(d->seat)) {
+        if (!spare)
+            spare = take_slot(d->m, &d->m->free_tx);
+        d->tx_full = !spare;
+        if (!spare)
+            break;
+        p = vsock_driver_next(d->seat, p);
+        if (!p)
+            break;
         s = fill_slot(p, &spare);
-        vsock_driver_done(d->seat, p);
         rc = virtq_driver_add(&d->q[QUEUE_TX], segs,
-                              pieces(d, segs, s->at, len, d->options.tx_descs), 0, s);
-        kick(d, QUEUE_TX);
+                              pieces(d, segs, s->at, VSOCK_HDR_SIZE + p->len, d->options.tx_descs),
+                              0, s);
         if (!rc && !spare)
             rc = reclaim_tx(d);
         moved = 1;
     }
-    d->tx_full = !spare;
+    vsock_driver_done(d->seat, p);
+    kick(d, QUEUE_TX);
     if (spare)
         put_slot(spare);
     return rc ? rc : moved;

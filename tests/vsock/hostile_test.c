@@ -43,7 +43,7 @@ static void inject(u32 port, u16 type, u16 op, u32 flags, const void *data, u32 
 /* The next packet for the guest, payload into (back); op 0: none. */
 static struct vsock_hdr next(void)
 {
-    struct vsock_pkt *p = vsock_device_take(dev);
+    struct vsock_pkt *p = vsock_device_next(dev, NULL);
     struct vsock_hdr h = {0};
 
     if (p) {

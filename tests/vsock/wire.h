@@ -101,7 +101,7 @@ static inline void wire_pump(void *opaque)
             vsock_device_input(w->dev, p);
             moved = true;
         }
-        while ((p = vsock_device_take(w->dev))) {
+        while ((p = vsock_device_next(w->dev, NULL))) {
             wire_to_guest(w, p);
             moved = true;
         }

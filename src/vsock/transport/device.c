@@ -3,78 +3,39 @@
 #include "vsock/transport/device.h"
 #include "vsock/capture.h"
 #include "vsock/relay.h"
+#include "vsock/transport/seat.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#define ANSWERS_MAX 256 /* packets without payload that may wait before the guest has to */
-
 struct vsock_device {
-    struct vsock_transport t;
+    struct vsock_seat seat;
     struct vsock_device_config config;
-
-    /* Protected by the context's lock. */
-    bool running, stream, seqpacket;
-    struct vsock_pkts queue;
-    unsigned answers; /* packets without payload on (queue) */
 };
 
 static struct vsock_device *of(struct vsock_transport *t)
 {
-    return container_of(t, struct vsock_device, t);
+    return container_of(t, struct vsock_device, seat.t);
 }
 
 static bool device_reaches(struct vsock_transport *t, u32 cid)
 {
-    return of(t)->running && cid == of(t)->config.guest_cid;
+    return of(t)->seat.running && cid == of(t)->config.guest_cid;
 }
 
 static void device_send(struct vsock_transport *t, struct vsock_pkt *p)
 {
     struct vsock_device *d = of(t);
-    bool first = TAILQ_EMPTY(&d->queue);
+    bool first = TAILQ_EMPTY(&d->seat.queue);
 
-    if (!d->running) {
-        vsock_pkt_sent(p);
+    if (d->seat.running)
+        vsock_capture_packet(t->ctx->capture, p);
+    if (!vsock_seat_queue(&d->seat, p))
         return;
-    }
-    vsock_capture_packet(t->ctx->capture, p);
-    TAILQ_INSERT_TAIL(&d->queue, p, link);
-    d->answers += !p->len;
     if (d->config.flush)
         vsock_flush_later(t);
     else if (first && d->config.kick)
         d->config.kick(d->config.opaque);
-}
-
-static bool device_stream_allow(struct vsock_transport *t, u32 cid)
-{
-    return of(t)->stream;
-}
-
-static bool device_seqpacket_allow(struct vsock_transport *t, u32 cid)
-{
-    return of(t)->seqpacket;
-}
-
-static struct vsock_pkt *unlink_pkt(struct vsock_device *d, struct vsock_pkt *p)
-{
-    TAILQ_REMOVE(&d->queue, p, link);
-    d->answers -= !p->len;
-    return p;
-}
-
-static void device_cancel(struct vsock_transport *t, struct vsock_sock *sk)
-{
-    struct vsock_device *d = of(t);
-    struct vsock_pkt *p, *next;
-
-    for (p = TAILQ_FIRST(&d->queue); p; p = next) {
-        next = TAILQ_NEXT(p, link);
-        if (p->owner == sk && p->hdr.op != VIRTIO_VSOCK_OP_RST &&
-            p->hdr.op != VIRTIO_VSOCK_OP_SHUTDOWN)
-            vsock_pkt_sent(unlink_pkt(d, p));
-    }
 }
 
 static void device_flush(struct vsock_transport *t)
@@ -86,9 +47,9 @@ static const struct vsock_transport_ops device_ops = {
     .name = "device",
     .reaches = device_reaches,
     .send = device_send,
-    .stream_allow = device_stream_allow,
-    .seqpacket_allow = device_seqpacket_allow,
-    .cancel = device_cancel,
+    .stream_allow = vsock_seat_stream_allow,
+    .seqpacket_allow = vsock_seat_seqpacket_allow,
+    .cancel = vsock_seat_cancel,
     .flush = device_flush,
 };
 
@@ -118,15 +79,12 @@ int vsock_device_create(struct uvirt_vsock *v, const struct vsock_device_config 
     if (!d)
         return -ENOMEM;
     d->config = *config;
-    d->t.ops = &device_ops;
-    d->t.local_cid = ctx->cid;
-    d->t.seqpacket = config->marker ? &vsock_framing_marker : &vsock_framing_eom;
-    d->t.eom_port = config->eom_port;
-    TAILQ_INIT(&d->queue);
+    vsock_seat_init(&d->seat, &device_ops, ctx->cid, config->marker);
+    d->seat.t.eom_port = config->eom_port;
     vsock_lock(ctx);
     taken = cid_taken(ctx, config->guest_cid);
     if (!taken)
-        vsock_transport_add(ctx, &d->t);
+        vsock_transport_add(ctx, &d->seat.t);
     vsock_unlock(ctx);
     if (taken) {
         free(d);
@@ -136,110 +94,87 @@ int vsock_device_create(struct uvirt_vsock *v, const struct vsock_device_config 
     return 0;
 }
 
-/* Drop what waits for the guest. */
-static void purge(struct vsock_device *d)
-{
-    struct vsock_pkt *p;
-
-    while ((p = TAILQ_FIRST(&d->queue)))
-        vsock_pkt_sent(unlink_pkt(d, p));
-}
-
 void vsock_device_free(struct vsock_device *d)
 {
-    struct vsock_ctx *ctx;
-
-    if (!d)
-        return;
-    ctx = d->t.ctx;
-    vsock_lock(ctx);
-    d->running = false;
-    purge(d);
-    vsock_transport_remove(&d->t);
-    vsock_unlock(ctx);
+    if (d)
+        vsock_seat_remove(&d->seat);
     free(d);
 }
 
 void vsock_device_start(struct vsock_device *d, bool stream, bool seqpacket)
 {
-    vsock_lock(d->t.ctx);
-    d->running = true;
-    d->stream = stream;
-    d->seqpacket = seqpacket;
-    vsock_unlock(d->t.ctx);
+    vsock_lock(d->seat.t.ctx);
+    vsock_seat_start(&d->seat, stream, seqpacket);
+    vsock_unlock(d->seat.t.ctx);
 }
 
 void vsock_device_stop(struct vsock_device *d)
 {
-    vsock_lock(d->t.ctx);
-    d->running = false;
-    purge(d);
-    vsock_transport_gone(&d->t, ECONNRESET);
-    vsock_unlock(d->t.ctx);
+    vsock_seat_stop(&d->seat);
 }
 
 void vsock_device_reset(struct vsock_device *d)
 {
-    vsock_lock(d->t.ctx);
-    purge(d);
-    vsock_transport_gone(&d->t, ECONNRESET);
-    vsock_unlock(d->t.ctx);
+    vsock_lock(d->seat.t.ctx);
+    vsock_seat_reset(&d->seat);
+    vsock_unlock(d->seat.t.ctx);
 }
 
 struct vsock_pkt *vsock_device_alloc(struct vsock_device *d, u32 len)
 {
-    return vsock_pool_alloc(&d->t.ctx->pool, len);
+    return vsock_pool_alloc(&d->seat.t.ctx->pool, len);
+}
+
+/* Lock held. */
+static void input(struct vsock_device *d, struct vsock_pkt *p)
+{
+    struct vsock_ctx *ctx = d->seat.t.ctx;
+    bool type_ok = p->hdr.type == VIRTIO_VSOCK_TYPE_SEQPACKET ? d->seat.seqpacket : d->seat.stream;
+
+    if (d->seat.running)
+        vsock_capture_packet(ctx->capture, p);
+    if (!d->seat.running || p->hdr.src_cid != d->config.guest_cid) {
+        vsock_pkt_free(p);
+    } else if ((p->hdr.dst_cid != ctx->cid && !vsock_relay_speaks_for(ctx, &p->hdr)) || !type_ok) {
+        vsock_reset_reply(&d->seat.t, &p->hdr);
+        vsock_pkt_free(p);
+    } else {
+        vsock_receive(&d->seat.t, p);
+    }
 }
 
 void vsock_device_input(struct vsock_device *d, struct vsock_pkt *p)
 {
-    struct vsock_ctx *ctx = d->t.ctx;
-    bool type_ok;
+    vsock_lock(d->seat.t.ctx);
+    input(d, p);
+    vsock_unlock(d->seat.t.ctx);
+}
 
-    vsock_lock(ctx);
-    if (d->running)
-        vsock_capture_packet(ctx->capture, p);
-    type_ok = p->hdr.type == VIRTIO_VSOCK_TYPE_SEQPACKET ? d->seqpacket : d->stream;
-    if (!d->running || p->hdr.src_cid != d->config.guest_cid) {
-        vsock_pkt_free(p);
-    } else if ((p->hdr.dst_cid != ctx->cid && !vsock_relay_speaks_for(ctx, &p->hdr)) || !type_ok) {
-        vsock_reset_reply(&d->t, &p->hdr);
-        vsock_pkt_free(p);
-    } else {
-        vsock_receive(&d->t, p);
+void vsock_device_input_all(struct vsock_device *d, struct vsock_pkts *list)
+{
+    struct vsock_pkt *p;
+
+    vsock_lock(d->seat.t.ctx);
+    while ((p = TAILQ_FIRST(list))) {
+        TAILQ_REMOVE(list, p, link);
+        input(d, p);
     }
-    vsock_unlock(ctx);
+    vsock_unlock(d->seat.t.ctx);
 }
 
 bool vsock_device_congested(struct vsock_device *d)
 {
-    bool yes;
-
-    vsock_lock(d->t.ctx);
-    yes = d->answers >= ANSWERS_MAX;
-    vsock_unlock(d->t.ctx);
-    return yes;
+    return vsock_seat_congested(&d->seat);
 }
 
-struct vsock_pkt *vsock_device_take(struct vsock_device *d)
+struct vsock_pkt *vsock_device_next(struct vsock_device *d, struct vsock_pkt *done)
 {
-    struct vsock_pkt *p;
-
-    vsock_lock(d->t.ctx);
-    p = TAILQ_FIRST(&d->queue);
-    if (p)
-        unlink_pkt(d, p);
-    vsock_unlock(d->t.ctx);
-    return p;
+    return vsock_seat_next(&d->seat, done);
 }
 
 void vsock_device_done(struct vsock_device *d, struct vsock_pkt *p)
 {
-    if (!p)
-        return;
-    vsock_lock(d->t.ctx);
-    vsock_pkt_sent(p);
-    vsock_unlock(d->t.ctx);
+    vsock_seat_done(&d->seat, p);
 }
 
 u32 vsock_device_piece(struct vsock_device *d, const struct vsock_pkt *p, u32 room,
@@ -251,7 +186,7 @@ u32 vsock_device_piece(struct vsock_device *d, const struct vsock_pkt *p, u32 ro
     h.len = left < room ? left : room;
     /* The message ends with the last piece only; marker framing flags all of a record. */
     if (h.len < left && h.op == VIRTIO_VSOCK_OP_RW &&
-        vsock_framing_at(&d->t, h.src_port) == &vsock_framing_eom)
+        vsock_framing_at(&d->seat.t, h.src_port) == &vsock_framing_eom)
         h.flags = 0;
     vsock_hdr_encode(wire, &h);
     return h.len;

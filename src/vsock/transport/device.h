@@ -8,7 +8,7 @@
 /*
  * Whoever owns the rings (src/virtio/vsock.c, a vhost-user back end) calls
  * vsock_device_input() for packets from the guest, and takes packets for it with
- * vsock_device_take() whenever it has room, after each kick and each input. It must do so
+ * vsock_device_next() whenever it has room, after each kick and each input. It must do so
  * from one thread at a time; the context's sockets are used by any.
  */
 struct vsock_device;
@@ -61,14 +61,20 @@ struct vsock_pkt *vsock_device_alloc(struct vsock_device *d, u32 len);
  */
 void vsock_device_input(struct vsock_device *d, struct vsock_pkt *p);
 
+/* Each packet of (list), which becomes empty, in order; their readers wake up once. */
+void vsock_device_input_all(struct vsock_device *d, struct vsock_pkts *list);
+
 /*
  * True while so many answers wait that no more packets should be read from the guest: one
  * that sends and never receives would fill our memory.
  */
 bool vsock_device_congested(struct vsock_device *d);
 
-/* The next packet for the guest, or NULL. It is the caller's until vsock_device_done(). */
-struct vsock_pkt *vsock_device_take(struct vsock_device *d);
+/*
+ * The next packet for the guest, or NULL. It is the caller's until it is (done): through, which
+ * the call for the next one may say, or NULL.
+ */
+struct vsock_pkt *vsock_device_next(struct vsock_device *d, struct vsock_pkt *done);
 void vsock_device_done(struct vsock_device *d, struct vsock_pkt *p);
 
 /*

@@ -7,8 +7,8 @@
 
 /*
  * The mirror image of device.h: whoever drives the rings (src/virtio/vsock_driver.c) calls
- * vsock_driver_input() for packets from the device, and takes packets for it with
- * vsock_driver_take(), from one thread at a time. All CIDs but the guest's own and loopback's
+ * vsock_driver_input_all() for packets from the device, and takes packets for it with
+ * vsock_driver_next(), from one thread at a time. All CIDs but the guest's own and loopback's
  * are reached through it.
  */
 struct vsock_driver;
@@ -43,15 +43,21 @@ void vsock_driver_start(struct vsock_driver *d, u32 cid, bool stream, bool seqpa
 /* The device is gone, or has lost all connections: they end with ECONNRESET. */
 void vsock_driver_stop(struct vsock_driver *d);
 
-/* A packet with room for (len) bytes, for vsock_driver_input(); NULL: no memory. */
+/* A packet with room for (len) bytes, for vsock_driver_input_all(); NULL: no memory. */
 struct vsock_pkt *vsock_driver_alloc(struct vsock_driver *d, u32 len);
 
-/* A packet from the device, hdr.len == len; takes it. */
-void vsock_driver_input(struct vsock_driver *d, struct vsock_pkt *p);
+/* Packets from the device, hdr.len == len; takes them. */
+void vsock_driver_input_all(struct vsock_driver *d, struct vsock_pkts *list);
 
 /* So many answers wait that no more packets should be taken from the device. */
 bool vsock_driver_congested(struct vsock_driver *d);
 
-/* The next packet for the device, or NULL. It is the caller's until vsock_driver_done(). */
-struct vsock_pkt *vsock_driver_take(struct vsock_driver *d);
+/* Is there a packet for the device? */
+bool vsock_driver_waiting(struct vsock_driver *d);
+
+/*
+ * The next packet, or NULL. It is the caller's until it is (done): through, which the call for the
+ * next one may say, or NULL.
+ */
+struct vsock_pkt *vsock_driver_next(struct vsock_driver *d, struct vsock_pkt *done);
 void vsock_driver_done(struct vsock_driver *d, struct vsock_pkt *p);
