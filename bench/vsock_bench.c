@@ -2,8 +2,9 @@
 // vsock without a VM: a driver's seat against a device's, and an AF_UNIX pair in the same run as the ceiling.
 
 /*
- * Each figure is the median of ROUNDS; the two kinds of pair take turns, so that a busy machine
- * slows both. Time is from the first send to the last byte received, CPU that of all threads.
+ * Each figure is the median of ROUNDS. The kinds of pair take turns, so that a busy machine slows
+ * all of them, and what is said of two kinds is the median of what each round says. Time is from
+ * the first send to the last byte received, CPU that of all threads, the kernel's part included.
  */
 #include "base/types.h"
 #include "uvirt/vsock.h"
@@ -23,8 +24,8 @@
 
 #define GUEST_CID 3
 #define BUF_MAX   (256u << 10)
-#define ROUNDS    5
-#define PINGS     20000
+#define ROUNDS    9
+#define PINGS     2000
 #define IDLE      1000
 
 struct end {
@@ -41,7 +42,7 @@ struct seats {
     struct virtio_vsock_local *local;
 };
 
-static double run_seconds = 0.25;
+static double run_seconds = 0.1;
 
 static double now(void)
 {
@@ -206,10 +207,10 @@ static int by_value(const void *a, const void *b)
     return d < 0 ? -1 : d > 0;
 }
 
-static void ping(struct seats *s, double *p50, double *p99)
+static void ping(struct seats *s, int type, double *p50, double *p99)
 {
     static double t[PINGS];
-    struct pair p = open_pair(s, SOCK_STREAM);
+    struct pair p = open_pair(s, type);
     struct job j = {.e = &p.host};
     pthread_t thread;
     u8 buf[64] = {0};
@@ -265,63 +266,156 @@ static double idle(struct seats *s)
     return before;
 }
 
-static double median(double *v)
+static double median(const double *v)
 {
-    qsort(v, ROUNDS, sizeof(*v), by_value);
-    return v[ROUNDS / 2];
+    double sorted[ROUNDS];
+
+    memcpy(sorted, v, sizeof(sorted));
+    qsort(sorted, ROUNDS, sizeof(*sorted), by_value);
+    return sorted[ROUNDS / 2];
 }
 
-static void measure(struct seats *s, int type, bool to_host, size_t size)
+/* The median of (a)'s part of (b). */
+static double of(const double *a, const double *b)
 {
-    const char *name = type == SOCK_STREAM ? "stream" : "seqpacket";
-    double mb[2][ROUNDS], gb[2][ROUNDS], rate[2];
-    bool has_unix = type == SOCK_STREAM || size <= 200000; /* a datagram's limit */
+    double r[ROUNDS];
+
+    for (int i = 0; i < ROUNDS; i++)
+        r[i] = a[i] / b[i];
+    return median(r);
+}
+
+/* --- targets --- */
+
+static struct target {
+    char what[64];
+    double is, wanted;
+    bool most; /* (wanted) is an upper limit */
+} targets[16];
+static unsigned nr_targets;
+
+static void target(double is, double wanted, bool most, const char *what)
+{
+    struct target *t = &targets[nr_targets++];
+
+    *t = (struct target){.is = is, .wanted = wanted, .most = most};
+    snprintf(t->what, sizeof(t->what), "%s", what);
+}
+
+static void print_targets(void)
+{
+    printf("\n%-56s  %7s  %9s\n", "target", "is", "wanted");
+    for (unsigned i = 0; i < nr_targets; i++) {
+        struct target *t = &targets[i];
+        bool met = t->most ? t->is <= t->wanted : t->is >= t->wanted;
+
+        printf("%-56s  %7.2f  %s %6.2f  %s\n", t->what, t->is, t->most ? "<=" : ">=", t->wanted,
+               met ? "pass" : "FAIL");
+    }
+}
+
+/* --- tables --- */
+
+/* The kinds of pair of one direction and size; UNIX first, for each type. */
+enum kind { UNIX_STREAM, VSOCK_STREAM, UNIX_SEQPACKET, VSOCK_SEQPACKET, KINDS };
+
+#define TYPE_OF(k) ((k) / 2 ? SOCK_SEQPACKET : SOCK_STREAM)
+
+static bool exists(enum kind k, size_t size)
+{
+    return k != UNIX_SEQPACKET || size <= 200000; /* a datagram's limit */
+}
+
+static void row(enum kind k, bool to_host, size_t size, const double mb[KINDS][ROUNDS],
+                const double gb[KINDS][ROUNDS])
+{
+    enum kind u = k - 1;
+
+    printf("%-9s  %-13s  %6zu", k == VSOCK_STREAM ? "stream" : "seqpacket",
+           to_host ? "guest to host" : "host to guest", size);
+    if (exists(u, size))
+        printf("  %7.0f  %7.0f  %3.0f %%", median(mb[u]), median(mb[k]), 100 * of(mb[k], mb[u]));
+    else
+        printf("  %7s  %7.0f  %5s", "-", median(mb[k]), "");
+    if (exists(u, size))
+        printf("  %8.2f  %7.2f  %3.0f %%\n", median(gb[u]), median(gb[k]), 100 * of(gb[k], gb[u]));
+    else
+        printf("  %8s  %7.2f\n", "-", median(gb[k]));
+}
+
+static void measure(struct seats *s, bool to_host, size_t size)
+{
+    double mb[KINDS][ROUNDS], gb[KINDS][ROUNDS];
+    const char *direction = to_host ? "guest to host" : "host to guest";
+    char what[64];
 
     for (int r = 0; r < ROUNDS; r++) {
-        for (int k = 0; k < 2; k++) {
+        for (enum kind k = 0; k < KINDS; k++) {
             struct figure f = {0, 0};
 
-            if (k || has_unix)
-                f = transfer(k ? s : NULL, type, to_host, size);
+            if (exists(k, size))
+                f = transfer(k % 2 ? s : NULL, TYPE_OF(k), to_host, size);
             mb[k][r] = f.mb_s;
             gb[k][r] = f.cpu_gb;
         }
     }
-    rate[0] = median(mb[0]);
-    rate[1] = median(mb[1]);
-    printf("%-9s  %-13s  %7zu  %9.0f  %9.0f  %5.0f %%  %8.2f  %8.2f\n", name,
-           to_host ? "guest to host" : "host to guest", size, rate[0], rate[1],
-           has_unix ? 100 * rate[1] / rate[0] : 0, median(gb[0]), median(gb[1]));
+    row(VSOCK_STREAM, to_host, size, mb, gb);
+    row(VSOCK_SEQPACKET, to_host, size, mb, gb);
     fflush(stdout);
+    if (size != 65536)
+        return;
+    for (enum kind k = VSOCK_STREAM; k < KINDS; k += 2) {
+        snprintf(what, sizeof(what), "64 KiB %s, %s: of AF_UNIX's rate",
+                 k == VSOCK_STREAM ? "stream" : "seqpacket", direction);
+        target(of(mb[k], mb[k - 1]), 0.8, false, what);
+    }
+    snprintf(what, sizeof(what), "64 KiB seqpacket, %s: of stream's rate", direction);
+    target(of(mb[VSOCK_SEQPACKET], mb[VSOCK_STREAM]), 0.9, false, what);
+}
+
+static void round_trips(struct seats *s)
+{
+    double p50[KINDS][ROUNDS], p99[KINDS][ROUNDS];
+
+    for (int r = 0; r < ROUNDS; r++) {
+        for (enum kind k = 0; k < KINDS; k++)
+            ping(k % 2 ? s : NULL, TYPE_OF(k), &p50[k][r], &p99[k][r]);
+    }
+    printf("\nround trip of 64 bytes, us    p50: AF_UNIX    vsock    p99: AF_UNIX    vsock\n");
+    for (enum kind k = VSOCK_STREAM; k < KINDS; k += 2) {
+        const char *name = k == VSOCK_STREAM ? "stream" : "seqpacket";
+        char what[64];
+
+        printf("%-26s    %12.1f  %7.1f    %12.1f  %7.1f\n", name, median(p50[k - 1]),
+               median(p50[k]), median(p99[k - 1]), median(p99[k]));
+        snprintf(what, sizeof(what), "round trip, %s: p50 in AF_UNIX's", name);
+        target(of(p50[k], p50[k - 1]), 2, true, what);
+    }
 }
 
 int main(int argc, char **argv)
 {
     static const size_t sizes[] = {64, 512, 4096, 16384, 65536, 262144};
     size_t only = argc > 1 ? strtoul(argv[1], NULL, 0) : 0;
-    double p50[2], p99[2];
     struct seats s;
+    double kib;
 
     if (argc > 2)
         run_seconds = strtod(argv[2], NULL);
     open_seats(&s);
-    printf("                                    MB/s                        CPU s/GB\n");
-    printf(
-        "type       direction        bytes    AF_UNIX      vsock            AF_UNIX     vsock\n");
+    printf("                                            MB/s               CPU s/GB\n");
+    printf("type       direction       bytes  AF_UNIX    vsock         AF_UNIX    vsock\n");
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         if (only && sizes[i] != only)
             continue;
-        for (int t = 0; t < 2; t++) {
-            measure(&s, t ? SOCK_SEQPACKET : SOCK_STREAM, true, sizes[i]);
-            measure(&s, t ? SOCK_SEQPACKET : SOCK_STREAM, false, sizes[i]);
-        }
+        measure(&s, true, sizes[i]);
+        measure(&s, false, sizes[i]);
     }
-    ping(NULL, &p50[0], &p99[0]);
-    ping(&s, &p50[1], &p99[1]);
-    printf("\nround trip of 64 bytes, us: AF_UNIX p50 %.1f p99 %.1f, vsock p50 %.1f p99 %.1f (%.2f "
-           "x)\n",
-           p50[0], p99[0], p50[1], p99[1], p50[1] / p50[0]);
-    printf("idle connection, both ends: %.1f KiB resident\n", idle(&s));
+    round_trips(&s);
+    kib = idle(&s);
+    printf("\nidle connection that was used, both ends: %.1f KiB resident\n", kib);
+    target(kib, 64, true, "idle connection, both ends: KiB resident");
+    print_targets();
     virtio_vsock_local_free(s.local);
     uvirt_vsock_free(s.guest);
     uvirt_vsock_free(s.host);
