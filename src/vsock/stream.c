@@ -12,6 +12,7 @@ static u32 min_u32(size_t a, u32 b)
 ssize_t vsock_stream_send(struct vsock_sock *sk, struct vsock_iter *it, u64 deadline)
 {
     ssize_t total = 0;
+    u32 held = 0;
     int rc = 0;
 
     while (it->left) {
@@ -32,8 +33,12 @@ ssize_t vsock_stream_send(struct vsock_sock *sk, struct vsock_iter *it, u64 dead
         TAILQ_INSERT_TAIL(&list, p, link);
         vsock_transmit(sk, it, &list);
         total += n;
+        held += n;
+        if (held < vsock_credit_window(&sk->credit) / 2)
+            continue;
+        held = 0; /* let the reader start on it */
         if (sk->ctx->loopback.queue.tqh_first)
-            vsock_loopback_run(&sk->ctx->loopback); /* let the reader start on it */
+            vsock_loopback_run(&sk->ctx->loopback);
         vsock_flush(sk->ctx);
     }
     return total ? total : rc;
