@@ -9,6 +9,7 @@
  */
 #include "virtio/vsock.h"
 #include "virtio/state.h"
+#include "vsock/queue.h"
 #include "vsock/transport/device.h"
 
 #include <endian.h>
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 
 #define QUEUE_SIZE 256
+#define PASS_IOVS  18 /* 64 KiB in pages, not aligned */
 #define BATCH      16 /* packets that are read before their sockets get them */
 
 enum {
@@ -44,8 +46,26 @@ static bool carries_payload(u16 op)
     return op == VIRTIO_VSOCK_OP_RW || op == VSOCK_OP_SEQ_BEGIN || op == VSOCK_OP_SEQ_END;
 }
 
-/* Turn the chain into a packet. 0; -EBADMSG: there is none in it; -ENOMEM. */
-static int read_packet(struct vsock_dev *v, struct vsock_pkt **ret)
+/* Can the payload of (h) go from the chain to a reader right away? */
+static bool pass_on(struct vsock_dev *v, const struct vsock_hdr *h)
+{
+    struct iovec iov[PASS_IOVS];
+    unsigned nr;
+    u64 len = 0;
+
+    if (h->op != VIRTIO_VSOCK_OP_RW || h->len <= VSOCK_MERGE_MAX)
+        return false;
+    nr = virtq_out_iov(&v->chain, h->len, iov, PASS_IOVS);
+    for (unsigned i = 0; i < nr; i++)
+        len += iov[i].iov_len;
+    return len == h->len && vsock_device_pass(v->host, h, iov, nr);
+}
+
+/*
+ * Turn the chain into a packet; NULL: it is with its reader already, which only the (first) one can
+ * be. 0; -EBADMSG: there is none in it; -ENOMEM.
+ */
+static int read_packet(struct vsock_dev *v, bool first, struct vsock_pkt **ret)
 {
     struct virtq_chain *c = &v->chain;
     u8 wire[VSOCK_HDR_SIZE];
@@ -59,6 +79,9 @@ static int read_packet(struct vsock_dev *v, struct vsock_pkt **ret)
         return -EBADMSG;
     if (!carries_payload(h.op))
         h.len = 0;
+    *ret = NULL;
+    if (first && pass_on(v, &h))
+        return 0;
     p = vsock_device_alloc(v->host, h.len);
     if (!p)
         return -ENOMEM;
@@ -83,13 +106,13 @@ static int pump_tx(struct vsock_dev *v)
            (rc = virtq_pop(q, &v->chain)) > 0) {
         struct vsock_pkt *p;
 
-        rc = read_packet(v, &p);
+        rc = read_packet(v, TAILQ_EMPTY(&list), &p);
         if (rc == -ENOMEM) {
             virtq_unpop(q);
             rc = 0;
             break;
         }
-        if (!rc)
+        if (!rc && p)
             TAILQ_INSERT_TAIL(&list, p, link);
         moved++;
         rc = virtq_stage(q, &v->chain);
@@ -141,6 +164,8 @@ static int pump_rx(struct vsock_dev *v)
     }
     if (virtq_publish(q))
         rc = -EPROTO;
+    if (v->current && !moved)
+        vsock_device_keep(v->host, v->current);
     return rc < 0 ? rc : moved;
 }
 

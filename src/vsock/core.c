@@ -43,10 +43,15 @@
 #include "vsock/sock.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 static u64 system_now(void)
 {
@@ -83,16 +88,21 @@ void vsock_lock_again(struct vsock_ctx *ctx)
     pthread_mutex_lock(&ctx->lock);
 }
 
+static void futex_wake(_Atomic u32 *futex)
+{
+    syscall(SYS_futex, futex, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
 void vsock_lock_let_go(struct vsock_ctx *ctx)
 {
-    pthread_cond_t *wakes[VSOCK_WAKES];
+    _Atomic u32 *wakes[VSOCK_WAKES];
     unsigned nr = ctx->nr_wakes;
 
     memcpy(wakes, ctx->wakes, nr * sizeof(wakes[0]));
     ctx->nr_wakes = 0;
     pthread_mutex_unlock(&ctx->lock);
     for (unsigned i = 0; i < nr; i++)
-        pthread_cond_broadcast(wakes[i]);
+        futex_wake(wakes[i]);
 }
 
 void vsock_unlock(struct vsock_ctx *ctx)
@@ -107,21 +117,38 @@ void vsock_wake_waiters(struct vsock_sock *sk, struct vsock_waiters *w)
 
     if (!w->nr)
         return;
+    w->nr = 0;
+    w->wakes++;
+    atomic_fetch_add_explicit(w->futex, 1, memory_order_relaxed);
     for (unsigned i = 0; i < ctx->nr_wakes; i++) {
-        if (ctx->wakes[i] == w->cond)
+        if (ctx->wakes[i] == w->futex)
             return;
     }
     if (ctx->nr_wakes < VSOCK_WAKES)
-        ctx->wakes[ctx->nr_wakes++] = w->cond;
+        ctx->wakes[ctx->nr_wakes++] = w->futex;
     else
-        pthread_cond_broadcast(w->cond);
+        futex_wake(w->futex);
 }
 
 /* This thread is about to wait: others first. */
 static void wake_now(struct vsock_ctx *ctx)
 {
     while (ctx->nr_wakes)
-        pthread_cond_broadcast(ctx->wakes[--ctx->nr_wakes]);
+        futex_wake(ctx->wakes[--ctx->nr_wakes]);
+}
+
+/* Until (w) is woken up, or a time of CLOCK_MONOTONIC; NULL: however long that is. */
+static void sleep_among(struct vsock_ctx *ctx, struct vsock_waiters *w,
+                        const struct timespec *until)
+{
+    u32 wakes = w->wakes, seen = atomic_load_explicit(w->futex, memory_order_relaxed);
+
+    w->nr++;
+    pthread_mutex_unlock(&ctx->lock);
+    syscall(SYS_futex, w->futex, FUTEX_WAIT_BITSET_PRIVATE, seen, until, NULL,
+            FUTEX_BITSET_MATCH_ANY);
+    pthread_mutex_lock(&ctx->lock);
+    w->nr -= w->wakes == wakes;
 }
 
 void vsock_flush_later(struct vsock_transport *t)
@@ -180,9 +207,7 @@ int vsock_wait(struct vsock_sock *sk, struct vsock_waiters *w, u64 deadline)
     wake_now(ctx);
     until = deadline < ctx->next_timer ? deadline : ctx->next_timer;
     if (until == VSOCK_FOREVER) {
-        w->nr++;
-        pthread_cond_wait(w->cond, &ctx->lock);
-        w->nr--;
+        sleep_among(ctx, w, NULL);
         return 0;
     }
     now = vsock_now(ctx);
@@ -192,9 +217,7 @@ int vsock_wait(struct vsock_sock *sk, struct vsock_waiters *w, u64 deadline)
         until = system_now() + (until - now);
         ts.tv_sec = until / 1000000000;
         ts.tv_nsec = until % 1000000000;
-        w->nr++;
-        pthread_cond_timedwait(w->cond, &ctx->lock, &ts);
-        w->nr--;
+        sleep_among(ctx, w, &ts);
     }
     vsock_timers_run(ctx);
     return 0;
@@ -337,17 +360,6 @@ static void init_lock(pthread_mutex_t *lock)
     pthread_mutexattr_destroy(&a);
 }
 
-static void init_conds(struct vsock_ctx *ctx)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    for (unsigned i = 0; i < VSOCK_CONDS; i++)
-        pthread_cond_init(&ctx->conds[i], &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 static void init_lists(struct vsock_ctx *ctx)
 {
     for (unsigned i = 0; i < VSOCK_HASH; i++) {
@@ -373,7 +385,6 @@ int uvirt_vsock_create(const struct uvirt_vsock_config *config, struct uvirt_vso
         return -1;
     init_lock(&ctx->lock);
     pthread_cond_init(&ctx->idle, NULL);
-    init_conds(ctx);
     ctx->cid = config->cid;
     ctx->privileged = config->privileged;
     ctx->now = config->now;
@@ -405,8 +416,6 @@ void uvirt_vsock_free(struct uvirt_vsock *v)
     pthread_mutex_unlock(&ctx->lock);
     pthread_mutex_destroy(&ctx->lock);
     pthread_cond_destroy(&ctx->idle);
-    for (unsigned i = 0; i < VSOCK_CONDS; i++)
-        pthread_cond_destroy(&ctx->conds[i]);
     vsock_pool_fini(&ctx->pool);
     vsock_capture_free(ctx->capture);
     free(ctx);

@@ -120,6 +120,12 @@ void vsock_credit_consume(struct vsock_credit *c, u32 bytes)
     c->fwd_cnt += bytes;
 }
 
+void vsock_credit_pass(struct vsock_credit *c, u32 bytes)
+{
+    vsock_credit_consume(c, bytes);
+    c->rx_unreported_pkts++;
+}
+
 void vsock_credit_stamp(struct vsock_credit *c, struct vsock_hdr *h)
 {
     u32 pos = c->fwd_cnt + c->rx_held;
@@ -155,7 +161,7 @@ bool vsock_credit_update_due(const struct vsock_credit *c, u32 wanted)
 
     if (!news)
         return false;
-    return news >= window - window / 2 ||
+    return news >= window - window / 4 ||
            c->rx_unreported_pkts >= (pkts < UNREPORTED_MAX ? pkts : UNREPORTED_MAX) ||
            (wanted && (c->rx_asked || peer_left(c) < wanted));
 }

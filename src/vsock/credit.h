@@ -79,6 +79,9 @@ void vsock_credit_drop(struct vsock_credit *c, const struct vsock_pkt *p);
 /* (bytes) were consumed by the reader, or dropped. */
 void vsock_credit_consume(struct vsock_credit *c, u32 bytes);
 
+/* (bytes) of a packet went to the reader at once. */
+void vsock_credit_pass(struct vsock_credit *c, u32 bytes);
+
 /* Write our side into a packet about to be sent. */
 void vsock_credit_stamp(struct vsock_credit *c, struct vsock_hdr *h);
 
@@ -86,7 +89,7 @@ void vsock_credit_stamp(struct vsock_credit *c, struct vsock_hdr *h);
 void vsock_credit_asked(struct vsock_credit *c);
 
 /*
- * True if a CREDIT_UPDATE is due: half of the window was consumed, or a quarter of the packets,
+ * True if a CREDIT_UPDATE is due: 3/4 of the window was consumed, or a quarter of the packets,
  * since the peer last heard of it; or it has heard of less and the reader waits for (wanted)
  * more bytes, 0 if for none, which the peer does not know that it may send, or asks whether.
  */

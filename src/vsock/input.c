@@ -146,6 +146,14 @@ static struct vsock_sock *find(struct vsock_ctx *ctx, const struct vsock_hdr *h)
     return sk && sk->state == VSOCK_LISTEN ? sk : NULL;
 }
 
+void vsock_peer_credit(struct vsock_sock *sk, const struct vsock_hdr *h)
+{
+    if (vsock_credit_peer(&sk->credit, h) && sk->state == VSOCK_ESTABLISHED) {
+        vsock_timer_set(sk, VSOCK_TIMER_CREDIT, VSOCK_FOREVER);
+        vsock_wake(sk, POLLOUT);
+    }
+}
+
 void vsock_receive(struct vsock_transport *t, struct vsock_pkt *p)
 {
     struct vsock_sock *sk = vsock_type_known(p->hdr.type) ? find(t->ctx, &p->hdr) : NULL;
@@ -166,10 +174,7 @@ void vsock_receive(struct vsock_transport *t, struct vsock_pkt *p)
         return;
     }
     vsock_sock_get(sk);
-    if (vsock_credit_peer(&sk->credit, &p->hdr) && sk->state == VSOCK_ESTABLISHED) {
-        vsock_timer_set(sk, VSOCK_TIMER_CREDIT, VSOCK_FOREVER);
-        vsock_wake(sk, POLLOUT);
-    }
+    vsock_peer_credit(sk, &p->hdr);
     if (sk->state == VSOCK_SYN_SENT) {
         receive_connecting(sk, &p->hdr);
         vsock_pkt_free(p);

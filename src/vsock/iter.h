@@ -48,3 +48,24 @@ static inline void vsock_iter_copy(struct vsock_iter *it, void *buf, size_t n, b
         }
     }
 }
+
+/* The bytes that lie together where it stands, and where; move on by that many, or fewer. */
+static inline size_t vsock_iter_span(const struct vsock_iter *it)
+{
+    return it->left ? it->iov->iov_len - it->off : 0;
+}
+
+static inline u8 *vsock_iter_at(const struct vsock_iter *it)
+{
+    return (u8 *)it->iov->iov_base + it->off;
+}
+
+static inline void vsock_iter_skip(struct vsock_iter *it, size_t n)
+{
+    it->left -= n;
+    it->off += n;
+    if (it->off == it->iov->iov_len) {
+        it->iov++;
+        it->off = 0;
+    }
+}

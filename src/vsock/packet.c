@@ -66,6 +66,23 @@ struct vsock_pkt *vsock_pkt_alloc(u32 cap)
     return p;
 }
 
+void vsock_pkt_borrow(struct vsock_pkt *p, const void *data, bool *borrowed)
+{
+    p->data = (u8 *)data; /* it is only read */
+    p->borrowed = borrowed;
+    *borrowed = true;
+}
+
+void vsock_pkt_keep(struct vsock_pkt *p)
+{
+    if (!p->borrowed)
+        return;
+    memcpy(p->own + p->off, p->data + p->off, p->len - p->off);
+    p->data = p->own;
+    *p->borrowed = false;
+    p->borrowed = NULL;
+}
+
 #define CLASS_MIN 2048u
 
 /* The class whose packets have at least (cap) bytes; none for small and for odd ones. */
@@ -135,6 +152,8 @@ void vsock_pkt_free(struct vsock_pkt *p)
 
     if (p && p->release)
         p->release(p);
+    if (p && p->borrowed)
+        *p->borrowed = false;
     if (!pool) {
         free(p);
         return;

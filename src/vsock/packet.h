@@ -44,6 +44,8 @@ struct vsock_pkt {
     u8 *data;   /* (own), unless it is on loan */
     void (*release)(struct vsock_pkt *p); /* (data) goes back; any thread, any lock held */
     void *loan;                           /* for release() */
+    bool *borrowed;                       /* see vsock_pkt_borrow(); NULL: not */
+    bool queued;                          /* in a seat's queue */
     u8 own[];
 };
 
@@ -77,6 +79,14 @@ void vsock_hdr_encode(u8 wire[VSOCK_HDR_SIZE], const struct vsock_hdr *h);
 
 /* A packet with room for (cap) payload bytes, empty and with a zero header; NULL: no memory. */
 struct vsock_pkt *vsock_pkt_alloc(u32 cap);
+
+/*
+ * Borrow the payload of a packet that was allocated with room for it: (data) stays where it is, the
+ * caller's, for as long as *borrowed, which is set here, does. It ends when the packet is through,
+ * or with vsock_pkt_keep(), which copies what is left to send. Context's lock held for both.
+ */
+void vsock_pkt_borrow(struct vsock_pkt *p, const void *data, bool *borrowed);
+void vsock_pkt_keep(struct vsock_pkt *p);
 
 /* Free a packet that has no owner any more. NULL is fine. */
 void vsock_pkt_free(struct vsock_pkt *p);

@@ -73,13 +73,17 @@ static size_t read_record(struct vsock_sock *sk, struct vsock_iter *it)
 
 ssize_t vsock_seqpacket_recv(struct vsock_sock *sk, struct vsock_iter *it, int *flags, u64 deadline)
 {
+    struct vsock_direct d = {.it = it};
     int in = *flags, rc;
     size_t room = it->left, len;
 
-    rc = vsock_wait_data(sk, 1, deadline);
-    if (rc <= 0) {
-        *flags = 0;
-        return rc;
+    if (in & MSG_PEEK)
+        rc = vsock_wait_data(sk, 1, deadline);
+    else
+        rc = vsock_wait_direct(sk, &d, deadline);
+    if (rc <= 0 || d.done) {
+        *flags = d.flags & VIRTIO_VSOCK_SEQ_EOR ? MSG_EOR : 0;
+        return d.done ? (ssize_t)d.len : rc;
     }
     *flags = record_eor(TAILQ_FIRST(&sk->rx.pkts));
     if (in & MSG_PEEK)

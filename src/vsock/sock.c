@@ -29,8 +29,8 @@ struct vsock_sock *vsock_sock_new(struct vsock_ctx *ctx, u16 type, struct vsock_
     vsock_queue_init(&sk->rx);
     vsock_queue_init(&sk->marker.part);
     TAILQ_INIT(&sk->children);
-    sk->rx_wait.cond = &ctx->conds[ctx->next_cond++ % VSOCK_CONDS];
-    sk->tx_wait.cond = &ctx->conds[ctx->next_cond++ % VSOCK_CONDS];
+    sk->rx_wait.futex = &ctx->futexes[ctx->next_futex++ % VSOCK_FUTEXES];
+    sk->tx_wait.futex = &ctx->futexes[ctx->next_futex++ % VSOCK_FUTEXES];
     for (unsigned i = 0; i < VSOCK_NR_TIMERS; i++)
         sk->timer[i] = VSOCK_FOREVER;
     ctx->nr_socks++;
@@ -140,6 +140,8 @@ void vsock_pkt_disown(struct vsock_pkt *p)
     if (!sk)
         return;
     p->owner = NULL;
+    if (p->borrowed)
+        vsock_wake_waiters(sk, &sk->tx_wait);
     sk->bytes_unsent -= p->hdr.len;
     sk->pkts_unsent--;
     if (p->hdr.len && !sk->bytes_unsent)

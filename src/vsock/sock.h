@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 
 #define VSOCK_HASH          256
-#define VSOCK_CONDS         256
+#define VSOCK_FUTEXES       256
 #define VSOCK_WAKES         8
 #define VSOCK_BACKLOG_MAX   4096
 #define VSOCK_RESERVED_PORT 1023          /* the last one that needs privilege */
@@ -40,12 +40,20 @@ struct vsock_addr {
 
 /* Threads that wait for a socket. */
 struct vsock_waiters {
-    pthread_cond_t *cond; /* the context's, shared with other sockets */
-    unsigned nr;
+    _Atomic u32 *futex; /* the context's, shared with other sockets */
+    unsigned nr;        /* asleep, or about to be, and not woken up yet */
+    u32 wakes;          /* how often they were */
 };
 
 LIST_HEAD(vsock_list, vsock_sock);
 TAILQ_HEAD(vsock_tailq, vsock_sock);
+
+/* A reader that waits, nothing being queued: what comes may go straight to (it). See direct.c. */
+struct vsock_direct {
+    struct vsock_iter *it;
+    u32 len, flags;  /* of the packet that did, once (done) */
+    bool busy, done; /* being copied; copied */
+};
 
 struct vsock_ctx {
     pthread_mutex_t lock;
@@ -67,11 +75,13 @@ struct vsock_ctx {
 
     /*
      * Threads are woken up when the lock is let go, not before: else they would run into it.
-     * A socket may be gone by then, so the condition variables are the context's.
+     * A socket may be gone by then, so the futexes are the context's. A condition variable
+     * would do as well, but for a system call more at each turn: who returns from it takes the
+     * lock as if others waited for that, too.
      */
-    pthread_cond_t conds[VSOCK_CONDS];
-    unsigned next_cond;
-    pthread_cond_t *wakes[VSOCK_WAKES]; /* to be signalled */
+    _Atomic u32 futexes[VSOCK_FUTEXES]; /* each changes with a wake */
+    unsigned next_futex;
+    _Atomic u32 *wakes[VSOCK_WAKES]; /* to be woken up */
     unsigned nr_wakes;
     LIST_HEAD(, vsock_relay) relays;
     struct vsock_capture *capture; /* NULL: none */
@@ -132,6 +142,7 @@ struct vsock_sock {
     /* Waiting. One reader and one writer at a time copy without the lock. */
     struct vsock_waiters rx_wait, tx_wait;
     bool rx_busy, tx_busy;
+    struct vsock_direct *direct; /* the reader's, while it waits */
     uvirt_vsock_event_fn *event;
     void *event_opaque;
 
@@ -265,6 +276,19 @@ void vsock_listen_stop(struct vsock_sock *sk);
  * hdr.len == len. Lock held.
  */
 void vsock_receive(struct vsock_transport *t, struct vsock_pkt *p);
+
+/* What (h) says of the peer's buffer. */
+void vsock_peer_credit(struct vsock_sock *sk, const struct vsock_hdr *h);
+
+/*
+ * As vsock_receive() for the RW packet (h) whose payload is in (iov), if a reader waits that it can
+ * go to as a whole; false: nothing has happened. The lock is let go meanwhile.
+ */
+bool vsock_receive_direct(struct vsock_transport *t, const struct vsock_hdr *h,
+                          const struct iovec *iov, unsigned nr);
+
+/* As vsock_wait_data(), for whatever there is; d->done: it is d->len bytes and in d->it. */
+int vsock_wait_direct(struct vsock_sock *sk, struct vsock_direct *d, u64 deadline);
 
 /*
  * A transport is through with (p), which was sent or dropped: give back its owner and free

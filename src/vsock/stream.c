@@ -88,9 +88,12 @@ ssize_t vsock_stream_recv(struct vsock_sock *sk, struct vsock_iter *it, int flag
         return rc < 0 && !sk->rx.bytes ? rc : peek(sk, it);
     }
     do {
-        rc = vsock_wait_data(sk, 1, deadline);
+        struct vsock_direct d = {.it = it};
+
+        rc = vsock_wait_direct(sk, &d, deadline);
         if (rc <= 0)
             break;
+        total += d.len;
         while (it->left && sk->rx.bytes)
             total += read_first(sk, it);
         vsock_sock_report(sk);

@@ -25,14 +25,14 @@ static int send_check(struct vsock_sock *sk)
 
 /*
  * A peer reports what it has read when it sees fit: ask, should that take long. It does not see
- * that a record of more than half of its buffer waits: ask at once.
+ * that a record of more than a quarter of its buffer waits: ask at once.
  */
 static void ask(struct vsock_sock *sk, u32 bytes)
 {
     if (sk->timer[VSOCK_TIMER_CREDIT] != VSOCK_FOREVER)
         return;
     vsock_timer_set(sk, VSOCK_TIMER_CREDIT, vsock_deadline(sk->ctx, VSOCK_CREDIT_ASK_NS));
-    if (bytes > vsock_credit_window(&sk->credit) / 2)
+    if (bytes > vsock_credit_window(&sk->credit) / 4)
         vsock_sock_control(sk, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
 }
 
@@ -75,11 +75,41 @@ int vsock_wait_data(struct vsock_sock *sk, u32 target, u64 deadline)
     }
 }
 
+/* Of a call's last packet the transport may read the payload where its sender has it, at once. */
+static bool may_borrow(const struct vsock_sock *sk, const struct vsock_iter *it,
+                       const struct vsock_pkt *p)
+{
+    return sk->transport->eager && p->len > VSOCK_MERGE_MAX && p->len == it->left &&
+           p->hdr.op == VIRTIO_VSOCK_OP_RW && p->data == p->own && !TAILQ_NEXT(p, link) &&
+           vsock_iter_span(it) == p->len;
+}
+
+/* Send (p) from the caller's memory, which it does not need any more when this returns. */
+static void transmit_borrowed(struct vsock_sock *sk, struct vsock_iter *it, struct vsock_pkt *p)
+{
+    bool borrowed;
+
+    vsock_pkt_borrow(p, vsock_iter_at(it), &borrowed);
+    vsock_iter_skip(it, p->len);
+    vsock_sock_send(sk, p);
+    vsock_flush(sk->ctx);
+    while (borrowed) {
+        if (p->queued)
+            vsock_pkt_keep(p);
+        else
+            vsock_wait(sk, &sk->tx_wait, VSOCK_FOREVER); /* another thread copies it right now */
+    }
+}
+
 void vsock_transmit(struct vsock_sock *sk, struct vsock_iter *it, struct vsock_pkts *list)
 {
-    struct vsock_pkt *p;
+    struct vsock_pkt *p = TAILQ_FIRST(list);
     u32 bytes = 0;
 
+    if (may_borrow(sk, it, p)) {
+        transmit_borrowed(sk, it, p);
+        return;
+    }
     TAILQ_FOREACH(p, list, link)
     {
         bytes += p->len;

@@ -129,9 +129,10 @@ static void test_update(void)
     vsock_credit_consume(&c, 1);
     ok(!vsock_credit_update_due(&c, 1), "which is an answer");
     vsock_credit_consume(&c, 130928);
-    ok(!vsock_credit_update_due(&c, 0), "none below half of the window");
-    vsock_credit_receive(&c, 200000);
-    vsock_credit_consume(&c, 143);
+    vsock_credit_receive(&c, 65679);
+    vsock_credit_consume(&c, 65678);
+    ok(!vsock_credit_update_due(&c, 0), "none below three quarters of the window");
+    vsock_credit_consume(&c, 1);
     ok(vsock_credit_update_due(&c, 0), "one from there on");
     vsock_credit_stamp(&c, &h);
     vsock_credit_consume(&c, 1);

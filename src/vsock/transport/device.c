@@ -81,6 +81,7 @@ int vsock_device_create(struct uvirt_vsock *v, const struct vsock_device_config 
     d->config = *config;
     vsock_seat_init(&d->seat, &device_ops, ctx->cid, config->marker);
     d->seat.t.eom_port = config->eom_port;
+    d->seat.t.eager = config->flush;
     vsock_lock(ctx);
     taken = cid_taken(ctx, config->guest_cid);
     if (!taken)
@@ -162,6 +163,19 @@ void vsock_device_input_all(struct vsock_device *d, struct vsock_pkts *list)
     vsock_unlock(d->seat.t.ctx);
 }
 
+bool vsock_device_pass(struct vsock_device *d, const struct vsock_hdr *h, const struct iovec *iov,
+                       unsigned nr)
+{
+    struct vsock_ctx *ctx = d->seat.t.ctx;
+    bool ok;
+
+    vsock_lock(ctx);
+    ok = d->seat.running && !ctx->capture && h->src_cid == d->config.guest_cid &&
+         h->dst_cid == ctx->cid && vsock_receive_direct(&d->seat.t, h, iov, nr);
+    vsock_unlock(ctx);
+    return ok;
+}
+
 bool vsock_device_congested(struct vsock_device *d)
 {
     return vsock_seat_congested(&d->seat);
@@ -175,6 +189,16 @@ struct vsock_pkt *vsock_device_next(struct vsock_device *d, struct vsock_pkt *do
 void vsock_device_done(struct vsock_device *d, struct vsock_pkt *p)
 {
     vsock_seat_done(&d->seat, p);
+}
+
+void vsock_device_keep(struct vsock_device *d, struct vsock_pkt *p)
+{
+    vsock_lock(d->seat.t.ctx);
+    if (p->borrowed) {
+        vsock_pkt_keep(p);
+        vsock_wake_waiters(p->owner, &p->owner->tx_wait);
+    }
+    vsock_unlock(d->seat.t.ctx);
 }
 
 u32 vsock_device_piece(struct vsock_device *d, const struct vsock_pkt *p, u32 room,

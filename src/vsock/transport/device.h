@@ -5,6 +5,8 @@
 #include "uvirt/vsock.h"
 #include "vsock/packet.h"
 
+#include <sys/uio.h>
+
 /*
  * Whoever owns the rings (src/virtio/vsock.c, a vhost-user back end) calls
  * vsock_device_input() for packets from the guest, and takes packets for it with
@@ -65,6 +67,13 @@ void vsock_device_input(struct vsock_device *d, struct vsock_pkt *p);
 void vsock_device_input_all(struct vsock_device *d, struct vsock_pkts *list);
 
 /*
+ * As vsock_device_input() for an RW packet with the payload in (iov), if a reader waits for as much
+ * with nothing queued: then it is copied once. False: nothing has happened.
+ */
+bool vsock_device_pass(struct vsock_device *d, const struct vsock_hdr *h, const struct iovec *iov,
+                       unsigned nr);
+
+/*
  * True while so many answers wait that no more packets should be read from the guest: one
  * that sends and never receives would fill our memory.
  */
@@ -76,6 +85,9 @@ bool vsock_device_congested(struct vsock_device *d);
  */
 struct vsock_pkt *vsock_device_next(struct vsock_device *d, struct vsock_pkt *done);
 void vsock_device_done(struct vsock_device *d, struct vsock_pkt *p);
+
+/* (p), which was taken, must wait: its sender does not. */
+void vsock_device_keep(struct vsock_device *d, struct vsock_pkt *p);
 
 /*
  * The next piece of (p) for a buffer that holds (room) payload bytes: write its header, and

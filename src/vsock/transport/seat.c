@@ -31,6 +31,7 @@ bool vsock_seat_seqpacket_allow(struct vsock_transport *t, u32 cid)
 static struct vsock_pkt *unlink_pkt(struct vsock_seat *s, struct vsock_pkt *p)
 {
     TAILQ_REMOVE(&s->queue, p, link);
+    p->queued = false;
     add(&s->waiting, -1u);
     if (!p->len)
         add(&s->answers, -1u);
@@ -105,6 +106,7 @@ bool vsock_seat_queue(struct vsock_seat *s, struct vsock_pkt *p)
         return false;
     }
     TAILQ_INSERT_TAIL(&s->queue, p, link);
+    p->queued = true;
     add(&s->waiting, 1);
     if (!p->len)
         add(&s->answers, 1);
