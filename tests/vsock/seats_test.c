@@ -102,6 +102,63 @@ static void test_layout(const struct layout *l)
     close_seats(&s, l->name);
 }
 
+struct waiting {
+    sock *s;
+    u8 buf[30000];
+    ssize_t n;
+    int flags;
+};
+
+static void *wait_for_data(void *arg)
+{
+    struct waiting *w = arg;
+
+    w->n = do_recv(w->s, w->buf, sizeof(w->buf), 0, &w->flags);
+    return NULL;
+}
+
+/* What is sent to a reader that waits, its buffers known: it need not be queued. */
+static void test_waiting_reader(int type, size_t len, ssize_t n, int flags, const char *what)
+{
+    static u8 data[60000];
+    struct vsock_sock *sk;
+    struct waiting w = {0};
+    struct seats s;
+    pthread_t thread;
+    bool waits = false;
+    sock *p[2];
+
+    open_seats(&s, &layouts[1]);
+    join(&s, type, true, p);
+    sk = (struct vsock_sock *)p[1];
+    w.s = p[1];
+    for (size_t i = 0; i < len; i++)
+        data[i] = (u8)(i * 7 + i / 256);
+    pthread_create(&thread, NULL, wait_for_data, &w);
+    while (!waits) {
+        vsock_lock(sk->ctx);
+        waits = sk->direct;
+        vsock_unlock(sk->ctx);
+    }
+    do_send(p[0], data, len, MSG_EOR);
+    pthread_join(thread, NULL);
+    ok(w.n == n && w.flags == flags && !memcmp(w.buf, data, (size_t)n), "%s", what);
+    vsock_lock(sk->ctx);
+    ok(!sk->direct && sk->credit.fwd_cnt == (u32)(type == SOCK_STREAM ? n : (ssize_t)len),
+       "... and its credit goes back");
+    vsock_unlock(sk->ctx);
+    close_pair(p);
+    close_seats(&s, "a waiting reader");
+}
+
+static void test_waiting_readers(void)
+{
+    test_waiting_reader(SOCK_STREAM, 20000, 20000, 0, "a waiting reader, STREAM");
+    test_waiting_reader(SOCK_STREAM, 60000, 30000, 0, "more than it has room for");
+    test_waiting_reader(SOCK_SEQPACKET, 30000, 30000, MSG_EOR, "a waiting reader, SEQPACKET");
+    test_waiting_reader(SOCK_SEQPACKET, 30001, 30000, MSG_EOR | MSG_TRUNC, "a record too long");
+}
+
 static void test_reset(void)
 {
     struct seats s;
@@ -161,6 +218,7 @@ static void test_types(void)
 int main(void)
 {
     test_types();
+    test_waiting_readers();
     test_reset();
     for (size_t i = 0; i < ARRAY_SIZE(layouts); i++)
         test_layout(&layouts[i]);

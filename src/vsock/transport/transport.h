@@ -49,7 +49,7 @@ struct vsock_transport {
     u32 local_cid;                             /* our address when a socket has none */
     const struct vsock_framing_ops *seqpacket; /* framing of records; see vsock_framing_at() */
     u32 eom_port; /* a port of ours whose records are in eom framing nonetheless; 0: none */
-    bool eager; /* flush() moves packets on as far as they go */
+    bool eager;   /* flush() moves packets on as far as they go */
     bool flush_due;
     unsigned flushing;             /* threads in flush() */
     LIST_HEAD(, vsock_sock) socks; /* on this transport */
