@@ -9,8 +9,9 @@
 /*
  * Theory of operation.
  *
- * FP16, complex and TF32 are one or two chains of FMAs. Both sources are widened to FP32 first, an array
- * for each chain; a row of (b) or (c) is then a zmm register, and elements of (a) are broadcast from memory.
+ * FP16 and complex are two chains of FMAs. Both sources are widened to FP32 first, the operands of the two chains
+ * side by side: a pair of (a) is broadcast from memory against eight pairs of a row of (b), and even and odd
+ * lanes are the two chains. TF32 is one chain; there an element of (a) meets a whole row of (b).
  *
  * FP8 sums must be exact until they are rounded once. They are made in doubles: HF8 products, at most
  * 2^17.7 by unit 2^-18, fill 42 bits with a sum of 64. BF8 spans too much, so its values are split in those below
@@ -25,27 +26,16 @@
 #define INLINE static inline __attribute__((always_inline))
 #define BLOCK  8
 
-/* A source in FP32: the operands of chains 0 and 1. */
-struct chains {
-    _Alignas(64) float v[2][16][16];
-};
-
-/* What the two chains take from a dword. */
+/* What chains 0 and 1 take from a dword. */
 enum source {
     HALVES /* even, odd */,
     SWAPPED /* odd, even */,
-    CONJUGATE /* even, -odd */,
-    TF32 /* all, none */
+    CONJUGATE /* even, -odd */
 };
 
 INLINE __mmask16 columns(unsigned n)
 {
     return (__mmask16)(0xffffu >> (16 - n));
-}
-
-TARGET INLINE __m512 half(__m512i v, bool odd)
-{
-    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(odd ? _mm512_srli_epi32(v, 16) : v));
 }
 
 TARGET INLINE __m512 tf32(__m512i v)
@@ -57,20 +47,16 @@ TARGET INLINE __m512 tf32(__m512i v)
     return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xffffe000)));
 }
 
-TARGET INLINE void widen(struct chains *out, const amx_tile_t in, unsigned rows, enum source source)
+/* The pairs of eight dwords. */
+TARGET INLINE __m512 pairs_of(const u8 *dwords, enum source source)
 {
-    for (unsigned i = 0; i < rows; i++) {
-        __m512i v = _mm512_load_si512(in[i]);
+    __m256i v = _mm256_load_si256((const __m256i *)dwords);
 
-        if (source == TF32) {
-            _mm512_store_ps(out->v[0][i], tf32(v));
-            continue;
-        }
-        if (source == CONJUGATE)
-            v = _mm512_xor_si512(v, _mm512_set1_epi32((int)0x80000000));
-        _mm512_store_ps(out->v[0][i], half(v, source == SWAPPED));
-        _mm512_store_ps(out->v[1][i], half(v, source != SWAPPED));
-    }
+    if (source == SWAPPED)
+        v = _mm256_or_si256(_mm256_slli_epi32(v, 16), _mm256_srli_epi32(v, 16));
+    if (source == CONJUGATE)
+        v = _mm256_xor_si256(v, _mm256_set1_epi32((int)0x80000000));
+    return _mm512_cvtph_ps(v);
 }
 
 TARGET INLINE void zero_rows(amx_tile_t c, unsigned from)
@@ -79,55 +65,94 @@ TARGET INLINE void zero_rows(amx_tile_t c, unsigned from)
         _mm512_store_si512(c[i], _mm512_setzero_si512());
 }
 
-/* Rows [row, row + BLOCK). */
-TARGET INLINE void chain_block(amx_tile_t c, const struct chains *a, const struct chains *b,
-                               unsigned row, unsigned m, unsigned n, unsigned k, bool two)
+/* Even lanes of both plus their odd lanes, in the order of columns. */
+TARGET INLINE __m512 pairs_add(__m512 low, __m512 high)
 {
-    __m512 sum[2][BLOCK];
+    const __m512i even =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+
+    return _mm512_add_ps(
+        _mm512_permutex2var_ps(low, even, high),
+        _mm512_permutex2var_ps(low, _mm512_add_epi32(even, _mm512_set1_epi32(1)), high));
+}
+
+/* Rows [row, row + BLOCK), whose pairs of (a) are (wide). */
+TARGET INLINE void pairs_block(amx_tile_t c, const float (*wide)[32], const amx_tile_t b,
+                               unsigned row, unsigned m, unsigned n, unsigned k, enum source source)
+{
+    __m512 low[BLOCK], high[BLOCK]; /* columns 0 to 7, the others */
     __mmask16 mask = columns(n);
 
 #pragma GCC unroll 8
     for (unsigned i = 0; i < BLOCK; i++)
-        sum[0][i] = sum[1][i] = _mm512_setzero_ps();
+        low[i] = high[i] = _mm512_setzero_ps();
     for (unsigned x = 0; x < k; x++) {
-        __m512 b0 = _mm512_load_ps(b->v[0][x]), b1 = b0;
+        __m512 b0 = pairs_of(b[x], source), b1 = pairs_of(b[x] + 32, source);
 
-        if (two)
-            b1 = _mm512_load_ps(b->v[1][x]);
 #pragma GCC unroll 8
         for (unsigned i = 0; i < BLOCK; i++) {
-            sum[0][i] = _mm512_fmadd_ps(_mm512_set1_ps(a->v[0][row + i][x]), b0, sum[0][i]);
-            if (two)
-                sum[1][i] = _mm512_fmadd_ps(_mm512_set1_ps(a->v[1][row + i][x]), b1, sum[1][i]);
+            __m512 pair = _mm512_castpd_ps(_mm512_set1_pd(((const double *)wide[row + i])[x]));
+
+            low[i] = _mm512_fmadd_ps(pair, b0, low[i]);
+            high[i] = _mm512_fmadd_ps(pair, b1, high[i]);
         }
     }
 #pragma GCC unroll 8
     for (unsigned i = 0; i < BLOCK; i++) {
         __mmask16 live = row + i < m ? mask : 0;
-        __m512 total = two ? _mm512_add_ps(sum[0][i], sum[1][i]) : sum[0][i];
 
-        _mm512_store_ps(c[row + i], _mm512_maskz_add_ps(live, _mm512_load_ps(c[row + i]), total));
+        _mm512_store_ps(c[row + i], _mm512_maskz_add_ps(live, _mm512_load_ps(c[row + i]),
+                                                        pairs_add(low[i], high[i])));
     }
 }
 
-TARGET INLINE void chain_tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
+TARGET INLINE void pairs_tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,
                               unsigned n, unsigned k, enum source source_a, enum source source_b)
 {
-    struct chains wa, wb;
+    _Alignas(64) float wide[16][32];
 
-    widen(&wa, a, ALIGN_UP(m, BLOCK), source_a);
-    widen(&wb, b, k, source_b);
-    for (unsigned row = 0; row < m; row += BLOCK)
-        chain_block(c, &wa, &wb, row, m, n, k, source_a != TF32);
-    zero_rows(c, ALIGN_UP(m, BLOCK));
+    /* All of them first: those of the second block are done while the first is multiplied. */
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 16; i++) {
+        _mm512_store_ps(wide[i], pairs_of(a[i], source_a));
+        _mm512_store_ps(wide[i] + 16, pairs_of(a[i] + 32, source_a));
+    }
+    pairs_block(c, wide, b, 0, m, n, k, source_b);
+    if (m > BLOCK)
+        pairs_block(c, wide, b, BLOCK, m, n, k, source_b);
+    else
+        zero_rows(c, BLOCK);
 }
 
-#define CHAIN_KERNEL(name, source_a, source_b, mode)                                               \
-    TARGET static __attribute__((noinline)) void name##_tile(                                      \
-        amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n, unsigned k)  \
-    {                                                                                              \
-        chain_tile(c, a, b, m, n, k, source_a, source_b);                                          \
-    }                                                                                              \
+TARGET static __attribute__((noinline)) void mmultf32ps_tile(amx_tile_t c, const amx_tile_t a,
+                                                             const amx_tile_t b, unsigned m,
+                                                             unsigned n, unsigned k)
+{
+    _Alignas(64) float wa[16][16], wb[16][16];
+    __m512 sum[16];
+    __mmask16 mask = columns(n);
+
+    for (unsigned i = 0; i < 16; i++) {
+        _mm512_store_ps(wa[i], tf32(_mm512_load_si512(a[i])));
+        _mm512_store_ps(wb[i], tf32(_mm512_load_si512(b[i])));
+    }
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 16; i++)
+        sum[i] = _mm512_setzero_ps();
+    for (unsigned x = 0; x < k; x++) {
+        __m512 row = _mm512_load_ps(wb[x]);
+
+#pragma GCC unroll 16
+        for (unsigned i = 0; i < 16; i++)
+            sum[i] = _mm512_fmadd_ps(_mm512_set1_ps(wa[i][x]), row, sum[i]);
+    }
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 16; i++)
+        _mm512_store_ps(c[i], _mm512_maskz_add_ps(i < m ? mask : 0, _mm512_load_ps(c[i]), sum[i]));
+}
+
+/* What is called: (name)_tile with MXCSR as (mode) says. */
+#define WITH_MXCSR(name, mode)                                                                     \
     void amx_avx512_##name(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m,       \
                            unsigned n, unsigned k)                                                 \
     {                                                                                              \
@@ -137,10 +162,18 @@ TARGET INLINE void chain_tile(amx_tile_t c, const amx_tile_t a, const amx_tile_t
         mxcsr_leave(mxcsr);                                                                        \
     }
 
-CHAIN_KERNEL(dpfp16ps, HALVES, HALVES, MXCSR_TMUL)
-CHAIN_KERNEL(cmmimfp16ps, SWAPPED, HALVES, MXCSR_TMUL)
-CHAIN_KERNEL(cmmrlfp16ps, CONJUGATE, HALVES, MXCSR_TMUL)
-CHAIN_KERNEL(mmultf32ps, TF32, TF32, MXCSR_TMUL_DENORMAL)
+#define PAIRS_KERNEL(name, source_a, source_b)                                                     \
+    TARGET static __attribute__((noinline)) void name##_tile(                                      \
+        amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsigned m, unsigned n, unsigned k)  \
+    {                                                                                              \
+        pairs_tile(c, a, b, m, n, k, source_a, source_b);                                          \
+    }                                                                                              \
+    WITH_MXCSR(name, MXCSR_TMUL)
+
+PAIRS_KERNEL(dpfp16ps, HALVES, HALVES)
+PAIRS_KERNEL(cmmimfp16ps, SWAPPED, HALVES)
+PAIRS_KERNEL(cmmrlfp16ps, CONJUGATE, HALVES)
+WITH_MXCSR(mmultf32ps, MXCSR_TMUL_DENORMAL)
 
 /* --- FP8 --- */
 
@@ -155,6 +188,12 @@ struct fp8_b {
     _Alignas(64) double v[2][64][16];
 };
 
+/* The lower half of 16 dwords, a binary16, in FP32. */
+TARGET INLINE __m512 half(__m512i v)
+{
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v));
+}
+
 /* Byte (byte) of 16 dwords in FP32. */
 TARGET INLINE __m512 fp8_to_f32(__m512i v, unsigned byte, bool bf8)
 {
@@ -162,11 +201,11 @@ TARGET INLINE __m512 fp8_to_f32(__m512i v, unsigned byte, bool bf8)
     __m512i sign;
 
     if (bf8) /* the upper half of a binary16 */
-        return half(_mm512_slli_epi32(one, 8), false);
+        return half(_mm512_slli_epi32(one, 8));
     /* As a binary16 with the same fields it is 2^8 too small, denormals too. */
     sign = _mm512_and_si512(_mm512_slli_epi32(one, 8), _mm512_set1_epi32(0x8000));
     one = _mm512_and_si512(_mm512_slli_epi32(one, 7), _mm512_set1_epi32(0x3f80));
-    return _mm512_mul_ps(half(_mm512_or_si512(one, sign), false), _mm512_set1_ps(256));
+    return _mm512_mul_ps(half(_mm512_or_si512(one, sign)), _mm512_set1_ps(256));
 }
 
 TARGET INLINE void store_doubles(double *to, __m512 v)
