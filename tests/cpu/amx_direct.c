@@ -52,7 +52,7 @@ static int zero(void)
 
 static int dp(void)
 {
-    return amx_direct_dp(c, amx_direct_sources(2, 3, AMX_INT8), 0, 1, amx_dp_kernel(AMX_DPBUSD));
+    return amx_direct_dp(c, amx_direct_tiles(1, 2, 3), AMX_INT8, 1, amx_dp_kernel(AMX_DPBUSD));
 }
 
 /* The pages of AREA are in the TLB, for stores too; tiles exist. */

@@ -96,17 +96,22 @@ int amx_direct_zero(struct cpu *c, u64 unused, u64 unused_too, unsigned tile, am
     return 0;
 }
 
-int amx_direct_dp(struct cpu *c, u64 sources, u64 unused, unsigned tile, amx_dp_fn *kernel)
+int amx_direct_dp(struct cpu *c, u64 list, u64 feature, unsigned count, amx_dp_fn *kernel)
 {
     struct cpu_amx *a = &c->amx;
-    unsigned s1 = sources & 7, s2 = sources >> 8 & 7, rows = a->rows[tile];
-    unsigned colsb = a->colsb[tile], inner = a->colsb[s1];
 
-    if (unlikely(!usable(c, sources >> 16) || !rows || rows != a->rows[s1] ||
-                 colsb != a->colsb[s2] || inner != a->rows[s2] * 4u || (colsb & 3)))
+    if (unlikely(!usable(c, (unsigned)feature)))
         return 1;
-    a->tile_inuse = true;
-    kernel(a->tile[tile], a->tile[s1], a->tile[s2], rows, colsb / 4, inner / 4);
-    a->start_row = 0;
+    for (unsigned i = 1; i <= count; i++, list >>= AMX_DIRECT_BITS) {
+        unsigned d = list & 7, s1 = list >> 3 & 7, s2 = list >> 6 & 7;
+        unsigned rows = a->rows[d], colsb = a->colsb[d], inner = a->rows[s2];
+
+        if (unlikely(!rows || rows != a->rows[s1] || colsb != a->colsb[s2] || colsb & 3 ||
+                     inner * 4 != a->colsb[s1]))
+            return (int)i;
+        a->tile_inuse = true;
+        a->start_row = 0;
+        kernel(a->tile[d], a->tile[s1], a->tile[s2], rows, colsb / 4, inner);
+    }
     return 0;
 }

@@ -264,18 +264,31 @@ static void dpbf16ps(amx_tile_t c, const amx_tile_t a, const amx_tile_t b, unsig
     mxcsr_leave(mxcsr);
 }
 
-/* Rows from memory that is not in the cache yet arrive together when eight are asked for at once. */
-TARGET_F static void rows(u8 *dst, u64 dst_stride, const u8 *src, u64 src_stride, unsigned count)
+/* Eight rows: what is not in the cache yet arrives together when it is asked for at once. */
+TARGET_F INLINE void eight_rows(u8 *dst, u64 dst_stride, const u8 *src, u64 src_stride)
 {
     __m512i v[8];
 
-    for (; count >= 8; count -= 8, dst += 8 * dst_stride, src += 8 * src_stride) {
 #pragma GCC unroll 8
-        for (unsigned i = 0; i < 8; i++)
-            v[i] = _mm512_loadu_si512(src + i * src_stride);
+    for (unsigned i = 0; i < 8; i++)
+        v[i] = _mm512_loadu_si512(src + i * src_stride);
 #pragma GCC unroll 8
-        for (unsigned i = 0; i < 8; i++)
-            _mm512_storeu_si512(dst + i * dst_stride, v[i]);
+    for (unsigned i = 0; i < 8; i++)
+        _mm512_storeu_si512(dst + i * dst_stride, v[i]);
+}
+
+/* Whole tiles have a stride of 64 on one side. */
+TARGET_F static void rows(u8 *dst, u64 dst_stride, const u8 *src, u64 src_stride, unsigned count)
+{
+    if (count == ROWS_MAX && dst_stride == 64) {
+        eight_rows(dst, 64, src, src_stride);
+        eight_rows(dst + 8 * 64, 64, src + 8 * src_stride, src_stride);
+        return;
+    }
+    if (count == ROWS_MAX && src_stride == 64) {
+        eight_rows(dst, dst_stride, src, 64);
+        eight_rows(dst + 8 * dst_stride, dst_stride, src + 8 * 64, 64);
+        return;
     }
     for (; count; count--, dst += dst_stride, src += src_stride)
         _mm512_storeu_si512(dst, _mm512_loadu_si512(src));

@@ -10,8 +10,8 @@
  * cpu->r, "away". Vector state stays in memory: a loop of tile instructions finds it there from its second pass on. x87
  * state stays where it is.
  *
- * A function that does not say 0 has left the instruction to its op: the registers come back, and the insn's slow path is
- * gone. What may stand in the way (XCR0, XFD, the configuration, a TLB miss) is for the function to find, so
+ * Products that follow one another are one call. A function that does not say 0 has left an instruction to its op:
+ * the registers come back, and it and the rest of what the call was for are done by ops, in cold code. What may stand in the way (XCR0, XFD, the configuration, a TLB miss) is for the function to find, so
  * nothing of it is in the block's key.
  */
 
@@ -79,15 +79,23 @@ static void load_scaled(struct asm_buf *a, unsigned dst, unsigned reg, unsigned 
         asm_op_mem(a, REX_W, 0x8d, dst, reg, REG_ZERO, 0, (s32)disp);
 }
 
-static void load_arguments(struct asm_buf *a, const struct insn *in, enum direct kind)
+static void product_arguments(struct asm_buf *a, const struct insn *in, unsigned count)
+{
+    u64 list = 0;
+
+    for (unsigned i = count; i--;)
+        list = list << AMX_DIRECT_BITS | amx_direct_tiles(in[i].reg, in[i].rm, in[i].vvvv);
+    asm_gs_load(a, ARG_CPU, GS(j.self));
+    asm_mov_imm(a, ARG_1, list);
+    asm_mov_imm(a, ARG_2, in->x[1]);
+    asm_mov_imm(a, ARG_TILE, count);
+    asm_mov_imm(a, ARG_4, (u64)(uintptr_t)amx_dp_kernel(in->x[0]));
+}
+
+static void tile_arguments(struct asm_buf *a, const struct insn *in, enum direct kind)
 {
     asm_gs_load(a, ARG_CPU, GS(j.self));
     asm_mov_imm(a, ARG_TILE, in->reg);
-    if (kind == DP) {
-        asm_mov_imm(a, ARG_1, amx_direct_sources(in->rm, in->vvvv, in->x[1]));
-        asm_mov_imm(a, ARG_4, (u64)(uintptr_t)amx_dp_kernel(in->x[0]));
-        return;
-    }
     asm_mov_imm(a, ARG_4, (u64)(uintptr_t)amx_rows_kernel());
     if (kind == ZERO)
         return;
@@ -98,32 +106,75 @@ static void load_arguments(struct asm_buf *a, const struct insn *in, enum direct
                GS(seg) + in->seg * sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, base));
 }
 
+/* How many insns from (in) on, of (max), one call does. */
+static unsigned call_length(const struct insn *in, unsigned max)
+{
+    unsigned n = 1;
+
+    while (n < max && n < AMX_DIRECT_MAX && kind_of(in) == DP && in[n].op == in->op &&
+           in[n].x[0] == in->x[0])
+        n++;
+    return n;
+}
+
+/* Cold code: EAX says which of (count) insns was refused. It and those after it are done by their ops. */
+static void emit_refused(struct xlat *x, const struct insn *in, unsigned count, u32 from)
+{
+    struct asm_buf *a = &x->j->cold;
+    u32 entry[AMX_DIRECT_MAX];
+
+    asm_patch(a->rw, from, a->at);
+    asm_mov(a, HOST_T0, REG_RAX);
+    asm_call_to(a, x->j->glue.amx_back);
+    for (unsigned i = 1; i < count; i++) {
+        ASM(a, 0x41, 0x83, 0xf8 | (HOST_T0 & 7), i + 1); /* cmp t0d, i + 1 */
+        entry[i] = asm_jcc(a, ASM_E);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (i)
+            asm_patch(a->rw, entry[i], a->at);
+        asm_mov_imm(a, HOST_T0, (u64)(uintptr_t)&in[i]);
+        asm_call_to(a, x->j->glue.op[0][x->live]);
+    }
+    asm_jmp_to(a, x->a->at);
+}
+
+/* The length of the run of AMX insns at x->i, which are all in the host's hands. */
+static unsigned run_length(const struct xlat *x)
+{
+    unsigned n = 1;
+
+    while (x->i + n < x->b->count && x->kind[x->i + n] == XLAT_AMX)
+        n++;
+    return n;
+}
+
 void xlat_amx(struct xlat *x)
 {
     const struct insn *in = &x->b->insn[x->i];
-    struct asm_buf *a = x->a, *cold = &x->j->cold;
-    enum direct kind = kind_of(in);
-    bool first = x->i == 0 || x->kind[x->i - 1] != XLAT_AMX;
-    bool last = x->i + 1u == x->b->count || x->kind[x->i + 1] != XLAT_AMX;
-    u32 refused;
+    struct asm_buf *a = x->a;
+    unsigned left = run_length(x), count;
 
-    if (first) {
-        xlat_flags_spill(x, x->flags[x->i].before);
-        x->in_mem = true;
-        x->in_reg = false;
-        x->live &= (u8)~JIT_LIVE_VEC;
-        asm_call_to(a, x->j->glue.amx_away);
+    if (x->i && x->kind[x->i - 1] == XLAT_AMX) /* done with the first of the run */
+        return;
+    xlat_flags_spill(x, x->flags[x->i].before);
+    x->in_mem = true;
+    x->in_reg = false;
+    x->live &= (u8)~JIT_LIVE_VEC;
+    asm_call_to(a, x->j->glue.amx_away);
+    for (; left; left -= count, in += count) {
+        enum direct kind = kind_of(in);
+
+        count = call_length(in, left);
+        if (kind == DP)
+            product_arguments(a, in, count);
+        else
+            tile_arguments(a, in, kind);
+        asm_mov_imm(a, REG_RAX, functions[kind]);
+        ASM(a, 0xff, 0xd0, 0x85, 0xc0); /* call rax; test eax, eax */
+        emit_refused(x, in, count, asm_jcc(a, ASM_NE));
     }
-    load_arguments(a, in, kind);
-    asm_mov_imm(a, REG_RAX, functions[kind]);
-    ASM(a, 0xff, 0xd0, 0x85, 0xc0); /* call rax; test eax, eax */
-    refused = asm_jcc(a, ASM_NE);
-    asm_patch(a->rw, refused, cold->at);
-    asm_call_to(cold, x->j->glue.amx_back);
-    xlat_slow_from(x, asm_jmp(cold));
-    if (last)
-        asm_call_to(a, x->j->glue.amx_back);
-    xlat_slow_resume(x); /* registers are as they must be there: in their slots too */
+    asm_call_to(a, x->j->glue.amx_back);
 }
 
 void jit_glue_amx_make(struct jit *j, u32 vec_store)
