@@ -50,13 +50,23 @@ static void drop_view(struct tlb *t)
     close_window(t);
 }
 
-static void drop_jumps(struct tlb *t)
+/* Of 64 jumps, those that (word) of the map says. */
+static void drop_some_jumps(struct tlb *t, unsigned word)
 {
     unsigned i;
 
-    FOR_EACH_BIT(i, t->jump, TLB_JUMP_SIZE / 64)
-    t->j[i].rip = i ^ 1;
-    memset(t->jump, 0, sizeof(t->jump));
+    FOR_EACH_BIT(i, &t->jump[word], 1)
+    t->j[word * 64 + i].rip = (word * 64 + i) ^ 1;
+    t->jump[word] = 0;
+}
+
+static void drop_jumps(struct tlb *t)
+{
+    unsigned word;
+
+    FOR_EACH_BIT(word, t->jump_words, ARRAY_SIZE(t->jump_words))
+    drop_some_jumps(t, word);
+    memset(t->jump_words, 0, sizeof(t->jump_words));
 }
 
 /* 0 is what a link that was never made expects. */
@@ -97,6 +107,7 @@ void tlb_reset(struct cpu *c)
         memset(t->data.any, 0xff, sizeof(t->data.any));
         memset(t->fetch, 0xff, sizeof(t->fetch));
         memset(t->jump, 0xff, sizeof(t->jump));
+        memset(t->jump_words, 0xff, sizeof(t->jump_words));
         drop_view(t);
     }
     tlb_unlink(c);

@@ -13,7 +13,7 @@
  * Invariant: an invalid tag in slot i is a page that belongs in another slot, so no
  * address can match it (any address would be a candidate otherwise, even non-canonical ones).
  */
-#define TLB_BITS 8
+#define TLB_BITS 10
 #define TLB_SIZE (1u << TLB_BITS)
 
 enum tlb_view {
@@ -44,7 +44,7 @@ struct tlb_window {
 #define TLB_WINDOW_LIMIT (PAGE_SIZE - 7)
 
 /* Translated code for a linear address. An invalid entry holds an address that belongs in another slot. */
-#define TLB_JUMP_BITS 12
+#define TLB_JUMP_BITS 14
 #define TLB_JUMP_SIZE (1u << TLB_JUMP_BITS)
 
 struct tlb_jump {
@@ -77,7 +77,9 @@ struct tlb {
     struct tlb_fetch f[TLB_FETCH_SIZE];
     struct tlb_jump j[TLB_JUMP_SIZE];
     struct tlb_filled data;
-    u64 fetch[TLB_FETCH_SIZE / 64], jump[TLB_JUMP_SIZE / 64]; /* the same of (f), of (j) */
+    u64 fetch[TLB_FETCH_SIZE / 64];          /* the same of (f) */
+    u64 jump[TLB_JUMP_SIZE / 64];            /* and of (j); */
+    u64 jump_words[TLB_JUMP_SIZE / 64 / 64]; /* words of it that are not 0 */
     bool large[2]; /* in either half of the address space: pieces of large pages may be there */
 };
 
@@ -107,6 +109,7 @@ static inline void tlb_jump_set(struct tlb *t, u64 rip, const void *code)
 
     t->j[i] = (struct tlb_jump){rip, code};
     t->jump[i / 64] |= BIT(i % 64);
+    t->jump_words[i / 64 / 64] |= BIT(i / 64 % 64);
 }
 
 /* Empty all views, which lie behind (c) in one allocation (cpu_create()), and select one. */
