@@ -5,20 +5,27 @@
  * Theory of operation
  *
  * A repeated instruction alternates between two ways of making progress. The bulk way
- * takes a run of elements that lies within one page on each side, whose pages the TLB
- * already maps for direct access, and gives it to the host's own repeated instruction:
- * direction, overlap and the stopping rule of REPE/REPNE are then exact by construction. The
- * single way does one element through the slow paths; it takes page crossings, MMIO, code
- * pages and TLB misses (after which the bulk way goes on), and every element of the legacy modes.
+ * takes a run of elements that the TLB maps for direct access and that is contiguous in the host's memory
+ * on each side, be it over many pages, and gives it to the host's own repeated instruction: overlap
+ * and the stopping rule of REPE/REPNE are then exact by construction. Long runs matter: the host's
+ * fast strings take a while to start, and fill a cache differently when they know that much will follow. Downwards,
+ * and where an end may come early, a run stays within a page.
+ *
+ * The single way does one element through the slow paths; it takes page crossings, MMIO, code
+ * pages, whatever the TLB cannot be refilled with without a fault or a change of page tables (after which the bulk way
+ * goes on), and every element of the legacy modes.
  *
  * Registers are committed after each step, so a fault leaves them at the failing
- * element. An invocation does a bounded number of steps, then returns OP_AGAIN.
+ * element. After every BUDGET's worth of work a request is looked for, and taken by OP_AGAIN.
  */
 
 #include "cpu/interp/alu.h"
+#include "cpu/mmu/stlb.h"
 
-#define BUDGET    256 /* single steps an invocation may take … */
-#define BULK_COST 16  /* … and what a bulk step counts */
+#define BUDGET      (512 << 10) /* bytes that may be moved before a request is looked for, */
+#define SINGLE_COST 2048        /* and what a step counts that moves one element, */
+#define BULK_COST   256         /* or, beside its bytes, many */
+#define RUN_MAX     (256u << 10)
 
 /* Index registers and the count, by the address size. */
 static ALWAYS_INLINE u64 areg(const struct cpu *c, const struct insn *in, unsigned r)
@@ -231,8 +238,8 @@ static const struct string_op string_ops[] = {
 };
 
 /*
- * How many of (n) elements from the one at rSI or rDI on, in the direction of DF, lie in its
- * page and before the address wraps. 0 when the first already crosses. 64-bit mode only.
+ * How many of (n) elements from the one at rSI or rDI on, in the direction of DF, come before the address
+ * wraps and, downwards, lie in its page. 0 when the first already crosses. 64-bit mode only.
  */
 static u64 run_length(const struct cpu *c, const struct insn *in, unsigned r, u64 n, unsigned size,
                       u64 *lin)
@@ -241,13 +248,13 @@ static u64 run_length(const struct cpu *c, const struct insn *in, unsigned r, u6
 
     *lin = at = ea + (r == REG_RSI ? c->seg[in->seg].base : 0);
     at &= ~PAGE_MASK;
-    if (at + size > PAGE_SIZE || ea > max - (size - 1))
+    if (ea > max - (size - 1))
         return 0;
     if (c->rflags & RFLAGS_DF) {
-        room = at / size + 1;
+        room = at + size > PAGE_SIZE ? 0 : at / size + 1;
         wrap = ea / size + 1;
     } else {
-        room = (PAGE_SIZE - at) / size;
+        room = RUN_MAX / size;
         wrap = (max - ea - (size - 1)) / size + 1;
     }
     if (wrap < room)
@@ -255,13 +262,53 @@ static u64 run_length(const struct cpu *c, const struct insn *in, unsigned r, u6
     return room < n ? room : n;
 }
 
-/* Host address of the first element of a run of (n); NULL: not all mapped for direct access. */
-static u8 *run_peek(struct cpu *c, u64 lin, u64 n, unsigned size, bool write)
+/* The entry for (lin), filled if that is simple; NULL if not. */
+static const struct tlb_entry *entry_for(struct cpu *c, u64 lin, bool write)
 {
-    u64 low = c->rflags & RFLAGS_DF ? lin - (n - 1) * size : lin;
-    u8 *p = mmu_peek(c, low, (unsigned)(n * size), write);
+    const struct tlb_entry *e = tlb_slot(c->tlb, lin, write);
 
-    return p ? p + (lin - low) : NULL;
+    return (lin ^ e->tag) < PAGE_SIZE || mmu_refill(c, lin, write) ? e : NULL;
+}
+
+/* How many of (n) elements from (lin) on, at most (limit) bytes, are contiguous at (*host), upwards. */
+static u64 run_up(struct cpu *c, u64 lin, u64 n, unsigned size, u64 limit, bool write, u8 **host)
+{
+    const struct tlb_entry *e = entry_for(c, lin, write);
+    u64 len = PAGE_SIZE - (lin & ~PAGE_MASK), delta;
+
+    if (!e)
+        return 0;
+    delta = e->delta;
+    *host = (u8 *)(lin + delta);
+    while (len < n * size && len < limit) {
+        e = entry_for(c, lin + len, write);
+        if (!e || e->delta != delta)
+            break;
+        len += PAGE_SIZE;
+    }
+    return len / size < n ? len / size : n;
+}
+
+/* The same downwards, where run_length() has kept them within a page. */
+static u64 run_down(struct cpu *c, u64 lin, u64 n, unsigned size, bool write, u8 **host)
+{
+    const struct tlb_entry *e = entry_for(c, lin, write);
+
+    if (e)
+        *host = (u8 *)(lin + e->delta);
+    return e ? n : 0;
+}
+
+/* Cut (*n) down to what is contiguous from (lin) on. */
+static void run_find(struct cpu *c, const struct string_op *s, u64 lin, u64 *n, unsigned size,
+                     bool write, u8 **host)
+{
+    if (!*n)
+        return;
+    if (c->rflags & RFLAGS_DF)
+        *n = run_down(c, lin, *n, size, write, host);
+    else
+        *n = run_up(c, lin, *n, size, s->compares ? 0 : RUN_MAX, write, host);
 }
 
 /* Elements done in bulk; 0: the single way must have the next one. Commits all but rCX. */
@@ -277,11 +324,11 @@ static u64 bulk_step(struct cpu *c, const struct insn *in, const struct string_o
         run.n = run_length(c, in, REG_RSI, run.n, in->size, &src);
     if (s->dst && run.n)
         run.n = run_length(c, in, REG_RDI, run.n, in->size, &dst);
+    if (s->src)
+        run_find(c, s, src, &run.n, in->size, false, &run.src);
+    if (s->dst)
+        run_find(c, s, dst, &run.n, in->size, s->dst_written, &run.dst);
     if (!run.n)
-        return 0;
-    if (s->src && !(run.src = run_peek(c, src, run.n, in->size, false)))
-        return 0;
-    if (s->dst && !(run.dst = run_peek(c, dst, run.n, in->size, s->dst_written)))
         return 0;
     done = run.n - bulk(&run, in->flags & INSN_REPNE);
     if (s->compares)
@@ -302,16 +349,16 @@ static bool goes_on(const struct cpu *c, const struct insn *in, const struct str
 static int rep(struct cpu *c, const struct insn *in)
 {
     const struct string_op *s = &string_ops[in->x[0]];
-    int budget = c->rflags & RFLAGS_TF ? 1 : BUDGET;
+    int budget = BUDGET;
 
-    while (budget > 0) {
+    for (;;) {
         u64 left = areg(c, in, REG_RCX), done;
         int rc = OP_NEXT;
 
         if (!left)
             return OP_NEXT;
-        done = budget >= BULK_COST ? bulk_step(c, in, s, left) : 0;
-        budget -= done ? BULK_COST : 1;
+        done = c->rflags & RFLAGS_TF ? 0 : bulk_step(c, in, s, left);
+        budget -= done ? BULK_COST + (int)(done * in->size) : SINGLE_COST;
         if (!done) {
             rc = s->single[size_index(in->size)](c, in);
             if (rc < 0)
@@ -321,10 +368,14 @@ static int rep(struct cpu *c, const struct insn *in)
         areg_add(c, in, REG_RCX, -done);
         if (done == left || !goes_on(c, in, s))
             return rc;
-        if (rc == OP_STOP)
-            break;
+        if (rc == OP_STOP || c->rflags & RFLAGS_TF)
+            return OP_AGAIN;
+        if (budget > 0)
+            continue;
+        if (atomic_load_explicit(&c->request, memory_order_relaxed))
+            return OP_AGAIN;
+        budget = BUDGET;
     }
-    return OP_AGAIN;
 }
 
 /* (arg): the mnemonic's place in string_ops, as a pointer into it. */
