@@ -194,6 +194,65 @@ static void test_crossing(void)
     is_u64(run_at(at), 0x44442222, "its second page is another one");
 }
 
+/* A loop that calls the function with an instruction across two pages: what it returns. */
+static u64 run_crossing_loop(void)
+{
+    static const u8 loop[] = {0xb9, 100, 0,    0,    0,    0xe8, 0xf3, 0x1f,
+                              0,    0,   0xff, 0xc9, 0x75, 0xf7, HLT};
+
+    memcpy(ram + CODE - PAGE_SIZE, loop, sizeof(loop));
+    c->r[REG_RSP] = DATA + 0x8000;
+    return run_at(CODE - PAGE_SIZE);
+}
+
+/* The same in translated code, which is linked. */
+static void test_crossing_linked(void)
+{
+    const u64 at = NEXT - 3; /* opcode and two bytes here, two bytes and the RET there */
+    const u64 other = NEXT + 3 * PAGE_SIZE;
+    u16 v = 0x9999;
+    u64 insns;
+    u8 b = 0x77;
+
+    op_reset();
+    memcpy(ram + at, "\xb8\x22\x22\x11\x11\xc3", 6);
+    memcpy(ram + other, "\x44\x44\xc3", 3);
+    mem_written(mem, CODE - PAGE_SIZE, 6 * PAGE_SIZE);
+    for (u64 page = CODE - PAGE_SIZE; page <= other; page += PAGE_SIZE)
+        mem_slot_page(mem_slot_at(mem, 0), page)->hits = 0;
+    cpu_request(c, CPU_REQ_RECHECK);
+    run_crossing_loop();
+    is_u64(run_crossing_loop(), 0x11112222, "a loop with an instruction across two pages");
+    insns = c->insn_count;
+    run_crossing_loop();
+    ok(c->insn_count - insns < 50, "it runs translated");
+    mmu_store(c, NEXT, &v, sizeof(v), 0);
+    is_u64(run_crossing_loop(), 0x99992222, "its second page is written");
+    run_crossing_loop();
+    mmu_store(c, at + 1, &v, sizeof(v), 0);
+    is_u64(run_crossing_loop(), 0x99999999, "its first page is written");
+    run_crossing_loop();
+    mem_write(mem, NEXT, &b, 1);
+    cpu_request(c, CPU_REQ_RECHECK);
+    is_u64(run_crossing_loop(), 0x99779999, "a device writes its second page");
+    run_crossing_loop();
+    b = 0x66;
+    mem_write(mem, NEXT + 1, &b, 1);
+    cpu_world_code_written(world, NEXT, NULL);
+    is_u64(run_crossing_loop(), 0x66779999, "another CPU does");
+    run_crossing_loop();
+    put64(PT + (NEXT >> 12) * 8, other | 7);
+    tlb_flush_page(c, NEXT);
+    is_u64(run_crossing_loop(), 0x44449999, "its second page is another one");
+    run_crossing_loop();
+    mmu_store(c, other, &v, sizeof(v), 0);
+    is_u64(run_crossing_loop(), 0x99999999, "which is written");
+    run_crossing_loop();
+    put64(PT + (NEXT >> 12) * 8, NEXT | 7);
+    tlb_flush_page(c, NEXT);
+    is_u64(run_crossing_loop(), 0x66779999, "and the first one again");
+}
+
 static void test_crossing_undefined(void)
 {
     const u64 at = NEXT - 2; /* a prefix and half of an opcode here, no instruction whatever comes there */
@@ -225,6 +284,7 @@ int main(void)
     test_linked();
     test_modes();
     test_crossing();
+    test_crossing_linked();
     test_crossing_undefined();
     op_destroy();
     return tap_done();

@@ -40,8 +40,7 @@
 #define SHORT_SIZE   (8ul << 20)
 #define ARENA_CHUNK (1ul << 20) /* made present at once */
 #define HASH_SIZE 65536u
-#define JUMP_SIZE 4096u
-#define INSN_MAX_LEN 15
+#define JUMP_SIZE    4096u
 #define QUIET        512
 
 struct jump {
@@ -252,8 +251,8 @@ static struct block *block_make(struct cpu *c, const struct tlb_fetch *f, gpa_t 
 }
 
 /* The first instruction crosses the page's end: a block of it alone, from both pages. */
-static int build_crossing(struct cpu *c, u64 lin, const struct tlb_fetch *f, struct block *old,
-                          struct block **ret)
+static int build_crossing(struct cpu *c, u64 lin, const struct tlb_fetch *f, bool lasting,
+                          struct block *old, struct block **ret)
 {
     unsigned off = lin & ~PAGE_MASK, head = (unsigned)(PAGE_SIZE - off);
     struct tlb_fetch first = *f, *second;
@@ -270,8 +269,8 @@ static int build_crossing(struct cpu *c, u64 lin, const struct tlb_fetch *f, str
     len = decode_insn(bytes, INSN_MAX_LEN, c->mode, c->mode != MODE_16, off, &insn);
     if ((unsigned)len <= head) /* no instruction after all: every byte that was looked at says so */
         len = INSN_MAX_LEN;
-    b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len, false,
-                   old);
+    b = block_make(c, &first, (first.gpa & PAGE_MASK) + off, 1, &insn, bytes, (unsigned)len,
+                   lasting, old);
     b->crosses = true;
     if (cpu_traces(TRACE_DECODE))
         cpu_trace_decode(c, b);
@@ -308,7 +307,7 @@ static int block_build(struct cpu *c, u64 lin, const struct tlb_fetch *f, struct
         memcpy(bytes, f->host + off, avail);
         count = decode_run(c, bytes, avail, off, ends, insn, keep, &len);
         if (count == 0)
-            return build_crossing(c, lin, f, old, ret);
+            return build_crossing(c, lin, f, full, old, ret);
         gen = careful ? never_current(f->slot, gpa) : mmu_mark_code(c, f->slot, gpa, len);
     } while (!careful && memcmp(bytes, f->host + off, len));
     b = block_make(c, f, gpa, count, insn, bytes, len, full, old);
@@ -324,15 +323,16 @@ static int block_build(struct cpu *c, u64 lin, const struct tlb_fetch *f, struct
 bool block_extend(struct cpu *c, struct block **b, struct decoded *keep)
 {
     struct block *old = *b;
+    bool crosses = old->crosses;
     struct tlb_fetch f = {
         .host = (u8 *)old->host - old->off, .gpa = old->gpa & PAGE_MASK, .slot = old->slot};
 
-    if (old->full)
+    if (crosses ? old->lasting : old->full)
         return true;
     /* Links still name it, but it will not count as current, nor be found. */
     old->gen = never_current(old->slot, old->gpa);
     if (block_build(c, c->rip, &f, keep, old, b) == OP_NEXT)
-        return (*b)->full;
+        return crosses ? (*b)->crosses : (*b)->full;
     c->exc.pending = false;
     c->exit = CPU_EXIT_NONE;
     *b = NULL;
@@ -407,7 +407,7 @@ static int block_lookup(struct cpu *c, u64 lin, struct block **ret)
         if (rc)
             return rc;
         if (!current)
-            return build_crossing(c, lin, &first, b, ret);
+            return build_crossing(c, lin, &first, false, b, ret);
     } else if (!block_current(c, b) && !recheck(c, b)) {
         return block_build(c, lin, f, NULL, b, ret);
     }

@@ -6,6 +6,8 @@
 
 struct decoded; /* decode/decode.h */
 
+#define INSN_MAX_LEN 15
+
 #define BLOCK_INSNS 32  /* most insns in a block */
 #define BLOCK_BYTES 256 /* most code bytes in a block */
 
@@ -15,8 +17,8 @@ struct decoded; /* decode/decode.h */
  * It ends with a sentinel insn whose op continues at the address after it.
  *
  * It may run while (gen) equals its page's and (recheck) the vCPU's; otherwise its bytes are
- * compared with memory first. A crossing block is compared each time, since only its first
- * page is part of its key; so is one of a hot page, which is made (careful): it ends after
+ * compared with memory first. A crossing block is compared each time that it is looked up, since only
+ * its first page is part of its key; so is one of a hot page, which is made (careful): it ends after
  * an instruction that may write memory, for that may be the next instruction.
  */
 struct block {

@@ -51,7 +51,10 @@ struct jit_code {
     struct jit_site site[];
 };
 
-/* A guest-physical page that code was translated from. */
+/*
+ * A guest-physical page that code was translated from; or a place where an instruction crosses from one page
+ * (gpa: its own address) into another (slot2, gpa2), which is like a page of its own.
+ */
 struct jit_page {
     struct jit_page *next; /* in its hash chain */
     gpa_t gpa;
@@ -61,6 +64,11 @@ struct jit_page {
     u64 lin;                     /* where it is mapped, */
     u32 lin_epoch, global_epoch; /* as of this link_epoch or, if (global), this global_epoch */
     bool global;                 /* by a global page in the upper half */
+    struct mem_slot *slot2;      /* NULL: a page, no crossing */
+    gpa_t gpa2;
+    u32 gen2;
+    struct jit_page *crossing[2];      /* of a page: crossings that begin, that end in it */
+    struct jit_page *next_crossing[2]; /* of a crossing: in these lists */
 };
 
 #define JIT_PAGES 4096

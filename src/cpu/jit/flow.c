@@ -25,9 +25,10 @@ static const struct insn *current(const struct xlat *x)
     return &x->b->insn[x->i];
 }
 
-static bool in_page(s64 off)
+/* Is (off) in the page, and what is there too? Near its end it might be an instruction that crosses into the next. */
+static bool in_page(const struct xlat *x, s64 off)
 {
-    return off >= 0 && off < (s64)PAGE_SIZE;
+    return !x->b->crosses && off >= 0 && off <= (s64)PAGE_SIZE - INSN_MAX_LEN;
 }
 
 static bool is_backward(const struct xlat *x, s64 off)
@@ -41,7 +42,7 @@ u16 xlat_target_live(const struct xlat *x, s64 off)
         return (u16)RFLAGS_ARITH;
     if (off == x->b->off)
         return x->self_in;
-    for (const struct jit_code *k = in_page(off) ? x->page->codes : NULL; k; k = k->next) {
+    for (const struct jit_code *k = in_page(x, off) ? x->page->codes : NULL; k; k = k->next) {
         if (k->block->off == off && k->block->key == x->b->key)
             return k->flags_in;
     }
@@ -125,7 +126,7 @@ static void emit_jump(struct xlat *x, s64 off)
     struct jit_site *s;
     u8 entry;
 
-    if (!in_page(off)) {
+    if (!in_page(x, off)) {
         spill_for(x, a, off);
         emit_cross(x, a, site_new(x, JIT_MEM), off);
         return;
@@ -152,7 +153,7 @@ void xlat_jcc(struct xlat *x)
 
     xlat_flags_load(x, HOST_T0);
     out = asm_jcc(x->a, d->opcode & 15);
-    entry = in_page(off) ? direct_entry(x, off) : JIT_ENTRIES;
+    entry = in_page(x, off) ? direct_entry(x, off) : JIT_ENTRIES;
     if (entry != JIT_ENTRIES) {
         s = site_new(x, entry);
         s->at = out;
@@ -162,7 +163,7 @@ void xlat_jcc(struct xlat *x)
     }
     asm_patch(x->a->rw, out, cold->at);
     spill_for(x, cold, off);
-    if (!in_page(off)) {
+    if (!in_page(x, off)) {
         emit_cross(x, cold, site_new(x, JIT_MEM), off);
         return;
     }

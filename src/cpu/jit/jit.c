@@ -15,6 +15,9 @@
  * Nothing is freed singly. When code memory is full all translations go, and with the arena of blocks the blocks
  * too; the run loop calls from outside translated code only, so nobody stands on it.
  *
+ * An instruction across two pages is a page of its own here, a crossing: exits to it are checked like those
+ * into another page, it is current while both pages are, and it is cut off with either.
+ *
  * One linear address: a page's code can be mapped twice. Links into another page and the jump cache would
  * then mix the two up, so entering a page by another address starts a new link_epoch.
  *
@@ -131,10 +134,9 @@ static struct jit_page *page_find(struct jit *j, gpa_t gpa)
     return p;
 }
 
-static struct jit_page *page_get(struct cpu *c, const struct block *b)
+static struct jit_page *page_get(struct cpu *c, gpa_t gpa)
 {
     struct jit *j = c->jit;
-    gpa_t gpa = b->gpa & PAGE_MASK;
     struct jit_page **slot = page_slot(j, gpa), *p = page_find(j, gpa);
 
     if (p)
@@ -142,9 +144,25 @@ static struct jit_page *page_get(struct cpu *c, const struct block *b)
     p = jit_meta_take(j, sizeof(*p));
     if (!p)
         return NULL;
-    *p = (struct jit_page){.next = *slot, .gpa = gpa, .gen = b->gen, .recheck = b->recheck};
+    *p = (struct jit_page){.next = *slot, .gpa = gpa, .recheck = c->recheck_epoch - 1};
     *slot = p;
     return p;
+}
+
+/* Put the crossing (p) into a list of (page), or take it out. (end): 0 its first page's, 1 its second's. */
+static void crossing_add(struct jit_page *p, struct jit_page *page, unsigned end)
+{
+    p->next_crossing[end] = page->crossing[end];
+    page->crossing[end] = p;
+}
+
+static void crossing_remove(struct jit_page *p, struct jit_page *page, unsigned end)
+{
+    struct jit_page **at = &page->crossing[end];
+
+    while (*at != p)
+        at = &(*at)->next_crossing[end];
+    *at = p->next_crossing[end];
 }
 
 /* The exit (s) leads to page (to) now; NULL: to none. */
@@ -193,6 +211,10 @@ static void page_unlink(struct cpu *c, struct jit_page *p)
     }
     p->in = NULL;
     drop_jumps(c, p);
+    for (unsigned end = 0; end < 2; end++) {
+        for (struct jit_page *q = p->crossing[end]; q; q = q->next_crossing[end])
+            page_unlink(c, q);
+    }
 }
 
 void jit_unlink(struct cpu *c, gpa_t gpa)
@@ -217,10 +239,68 @@ static void page_kill(struct cpu *c, struct jit_page *p)
     c->j.site = NULL;
 }
 
+/* The crossing for (b), whose second page is where (f) says. NULL: no room. */
+static struct jit_page *crossing_get(struct cpu *c, const struct block *b,
+                                     const struct tlb_fetch *f)
+{
+    gpa_t gpa2 = f->gpa & PAGE_MASK;
+    struct jit_page *first = page_get(c, b->gpa & PAGE_MASK), *second = page_get(c, gpa2), *p;
+
+    p = first && second ? page_get(c, b->gpa) : NULL;
+    if (!p || (p->slot2 && p->gpa2 == gpa2))
+        return p;
+    if (p->slot2) {
+        page_kill(c, p);
+        crossing_remove(p, page_find(c->jit, p->gpa2), 1);
+    } else {
+        crossing_add(p, first, 0);
+    }
+    crossing_add(p, second, 1);
+    p->slot2 = f->slot;
+    p->gpa2 = gpa2;
+    p->recheck = c->recheck_epoch - 1;
+    return p;
+}
+
+static bool crossing_holds(const struct block *b, const u8 *host2)
+{
+    unsigned head = (unsigned)(PAGE_SIZE - b->off);
+
+    return !memcmp(b->bytes, b->host, head) && !memcmp(b->bytes + head, host2, b->len - head);
+}
+
+/* page_current() of a crossing; whether (b) itself is what memory holds counts as well. */
+static bool crossing_current(struct cpu *c, struct jit_page *p, const struct block *b)
+{
+    struct mem_page *second = mem_slot_page(p->slot2, p->gpa2);
+    const u8 *host2 = mem_slot_hva(p->slot2, p->gpa2);
+    bool holds;
+
+    if (likely(p->recheck == c->recheck_epoch && p->gen == atomic_load(&b->page->gen) &&
+               p->gen2 == atomic_load(&second->gen)))
+        return true;
+    if (mem_page_hot(b->page) || mem_page_hot(second)) {
+        page_kill(c, p);
+        return false;
+    }
+    p->gen = mmu_mark_code(c, b->slot, b->gpa, (unsigned)(PAGE_SIZE - b->off));
+    p->gen2 = mmu_mark_code(c, p->slot2, p->gpa2, INSN_MAX_LEN);
+    p->recheck = c->recheck_epoch;
+    holds = crossing_holds(b, host2);
+    for (struct jit_code *k = p->codes; k; k = k->next)
+        holds = holds && crossing_holds(k->block, host2);
+    if (!holds)
+        page_kill(c, p);
+    return holds;
+}
+
 /* Are all translations of (p), which (b) belongs to, what memory holds? If not they go. */
 static bool page_current(struct cpu *c, struct jit_page *p, const struct block *b)
 {
     u32 gen;
+
+    if (p->slot2)
+        return crossing_current(c, p, b);
 
     if (likely(p->recheck == c->recheck_epoch &&
                p->gen == atomic_load_explicit(&b->page->gen, memory_order_acquire)))
@@ -241,6 +321,29 @@ static bool page_current(struct cpu *c, struct jit_page *p, const struct block *
     return true;
 }
 
+/* The page or crossing that translations of (b) belong to. False: not now. (*ret): NULL when there is no room. */
+static bool place_get(struct cpu *c, const struct block *b, struct jit_page **ret)
+{
+    struct tlb_fetch *f;
+
+    if (!b->crosses) {
+        *ret = page_get(c, b->gpa & PAGE_MASK);
+        return true;
+    }
+    if (mmu_fetch(c, (c->rip & PAGE_MASK) + PAGE_SIZE, &f)) {
+        c->exc.pending = false;
+        c->exit = CPU_EXIT_NONE;
+        return false;
+    }
+    if (mem_page_hot(b->page) || mem_page_hot(mem_slot_page(f->slot, f->gpa & PAGE_MASK)))
+        return false;
+    *ret = crossing_get(c, b, f);
+    if (*ret)
+        (*ret)->recheck =
+            c->recheck_epoch - 1; /* (b) was compared without a mark on its second page */
+    return true;
+}
+
 /* Translate (*block). False: it is not hot, or there was no room, and then all translations have gone. */
 static bool translate(struct cpu *c, struct block **block)
 {
@@ -252,9 +355,10 @@ static bool translate(struct cpu *c, struct block **block)
         return false;
     if (!block_extend(c, block, c->jit->insn))
         return false;
-    c->jit->insn_of = *block != b ? *block : NULL;
+    c->jit->insn_of = *block != b && !(*block)->crosses ? *block : NULL;
     b = *block;
-    p = page_get(c, b);
+    if (!place_get(c, b, &p))
+        return false;
     if (p && !page_current(c, p, b))
         return false;
     clock_gettime(CLOCK_MONOTONIC, &from);
@@ -305,6 +409,7 @@ static void link_exit(struct cpu *c, struct jit_site *s, const struct block *b)
 static bool page_locate(struct cpu *c, struct jit_page *p, u64 lin)
 {
     struct tlb_fetch *f;
+    bool global;
 
     if (p->lin == lin && p->lin_epoch == c->link_epoch)
         return true;
@@ -312,18 +417,30 @@ static bool page_locate(struct cpu *c, struct jit_page *p, u64 lin)
         p->lin_epoch = c->link_epoch;
         return true;
     }
-    if (mmu_fetch(c, c->rip, &f)) {
-        c->exc.pending = false;
-        c->exit = CPU_EXIT_NONE;
-        return false;
+    if (mmu_fetch(c, c->rip, &f))
+        goto fault;
+    global = lin >> 63 && f->gpa & TLB_GLOBAL;
+    if (p->slot2) {
+        if (mmu_fetch(c, lin + PAGE_SIZE, &f))
+            goto fault;
+        global &= (f->gpa & TLB_GLOBAL) != 0;
+        if ((f->gpa & PAGE_MASK) != p->gpa2) {
+            page_kill(c, p);
+            return false;
+        }
     }
     if (p->lin != lin && (p->lin_epoch == c->link_epoch || p->global_epoch == c->global_epoch))
         tlb_unlink(c);
     p->lin = lin;
     p->lin_epoch = c->link_epoch;
     p->global_epoch = c->global_epoch;
-    p->global = lin >> 63 && f->gpa & TLB_GLOBAL;
+    p->global = global;
     return true;
+
+fault:
+    c->exc.pending = false;
+    c->exit = CPU_EXIT_NONE;
+    return false;
 }
 
 /* Have the code of (b), at c->rip, found by jumps. */
@@ -342,7 +459,7 @@ bool jit_ready(struct cpu *c, struct block **block)
     u64 lin = c->rip & PAGE_MASK;
 
     c->j.site = NULL;
-    if (b->crosses || c->mode != MODE_64 || c->tlb == c->tlbs[TLB_USER_AC])
+    if (c->mode != MODE_64 || c->tlb == c->tlbs[TLB_USER_AC])
         return false;
     if (!b->code && !translate(c, block))
         return false;
