@@ -19,6 +19,7 @@ TILES = 64  # tile operations of one product in the guest
 OPS = {"int8": 2 * 16 * 16 * 64, "bf16": 2 * 16 * 16 * 32}  # of one tile operation
 SAMPLE = 0.3  # seconds of one sample in the guest
 TARGETS = {"TDPBUSD": 75, "TDPBSUD": 40, "TDPBSSD": 40, "TDPBUUD": 40, "TDPBF16PS": 75}  # % of the peak
+GUEST_TARGETS = {"int8": 60}  # the same of a guest's whole product
 
 
 def process_cpu(pid):
@@ -92,7 +93,7 @@ def table(rounds):
         ns = median(g[kind] for g in guest)
         peak = next((k[key][1] for k in kernels for key in k if key[1] == operation), "")
         share = median(OPS[kind] / g[kind] / p[peak] for p, _, g in rounds) * 100 if peak else None
-        rows.append((f"guest, {kind} GEMM", operation, ns, OPS[kind] / ns, share, None, peak))
+        rows.append((f"guest, {kind} GEMM", operation, ns, OPS[kind] / ns, share, GUEST_TARGETS.get(kind), peak))
     return rows
 
 
