@@ -318,6 +318,9 @@ struct cpu_jit {
     bool x87_live;          /* the same of x87 and MMX state, but for these, which the host's would be ours: */
     u16 fop;
     u64 fip, fdp;
+    u64 delta[12];          /* of accesses that were checked together: host address - linear address */
+    u64 loop_left;          /* turns of the loop for which its checks hold */
+    u64 loop_limit;         /* what its counter must not reach without new ones */
 };
 
 /* Why translated code goes back to the run loop. */

@@ -8,8 +8,8 @@ struct decoded; /* decode/decode.h */
 
 #define INSN_MAX_LEN 15
 
-#define BLOCK_INSNS 32  /* most insns in a block */
-#define BLOCK_BYTES 256 /* most code bytes in a block */
+#define BLOCK_INSNS 64  /* most insns in a block */
+#define BLOCK_BYTES 512 /* most code bytes in a block */
 
 /*
  * A block starts at a guest-physical address and stays in one page, but for a single

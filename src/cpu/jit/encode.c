@@ -127,7 +127,7 @@ void xlat_encode(struct asm_buf *a, const struct decoded *d, const struct xlat_o
     } else {
         asm_u8(a, d->opcode);
         if (f.mem)
-            asm_mem(a, f.reg, o->mem->base, o->mem->index, 0, o->mem->disp,
+            asm_mem(a, f.reg, o->mem->base, o->mem->index, o->mem->scale, o->mem->disp,
                     d->enc == ZYDIS_INSTRUCTION_ENCODING_EVEX);
         else
             asm_u8(a, 0xc0 | (f.reg & 7) << 3 | (f.rm & 7));

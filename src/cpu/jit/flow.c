@@ -142,6 +142,12 @@ static void emit_jump(struct xlat *x, s64 off)
     asm_patch(a->rw, s->at, s->unlinked);
 }
 
+/* Does the current branch lead to the next turn of a loop that has been checked? */
+static bool next_turn(const struct xlat *x)
+{
+    return !x->careful && !x->j->lockstep && x->i == x->loop_end;
+}
+
 void xlat_jcc(struct xlat *x)
 {
     const struct decoded *d = &x->d[x->i];
@@ -153,6 +159,10 @@ void xlat_jcc(struct xlat *x)
 
     xlat_flags_load(x, HOST_T0);
     out = asm_jcc(x->a, d->opcode & 15);
+    if (next_turn(x)) {
+        asm_patch(x->a->rw, out, x->loop_at);
+        return;
+    }
     entry = in_page(x, off) ? direct_entry(x, off) : JIT_ENTRIES;
     if (entry != JIT_ENTRIES) {
         s = site_new(x, entry);
@@ -175,6 +185,10 @@ void xlat_jcc(struct xlat *x)
 
 void xlat_jmp(struct xlat *x)
 {
+    if (next_turn(x)) {
+        asm_jmp_to(x->a, x->loop_at);
+        return;
+    }
     emit_jump(x, (s64)current(x)->imm);
 }
 
@@ -184,7 +198,7 @@ void xlat_continue(struct xlat *x, u32 off)
     x->code->site[x->code->nsites - 1].branch = false;
 }
 
-/* Push the address after this insn; flags are spilled. */
+/* Push the address after this insn. */
 static void push_return(struct xlat *x)
 {
     struct asm_buf *a = x->a;
@@ -246,7 +260,7 @@ static void load_target(struct xlat *x)
     xlat_flags_spill(x, x->flags[x->i].before);
     if (o->kind == OPND_MEM) {
         xlat_mem_check(x, 8, 1, false, &m);
-        asm_op_mem(x->a, REX_W, 0x8b, HOST_T0, m.base, m.index, 0, m.disp);
+        asm_op_mem(x->a, REX_W, 0x8b, HOST_T0, m.base, m.index, m.scale, m.disp);
     } else if (o->reg >= REG_R9 && o->reg <= REG_R11) {
         asm_gs_load(x->a, HOST_T0, GS_REG(o->reg));
     } else {
@@ -283,6 +297,7 @@ void xlat_ret(struct xlat *x)
 {
     struct asm_buf *a = x->a;
 
+    xlat_flags_spill(x, x->flags[x->i].before);
     xlat_stack_check(x, 0, false);
     asm_op_mem(a, REX_W, 0x8b, HOST_T0, HOST_SP, HOST_T1, 0, 0);
     look_up(x);

@@ -4,12 +4,15 @@
 /*
  * Theory of operation
  *
- * A check leaves lin ^ tag in T0, which is the offset in the page if the entry is right: one compare
+ * Each view of the TLB lies at a constant distance from the CPU. A check leaves lin ^ tag in T0, which is the offset in the page if the entry is right: one compare
  * finds misses and page crossings. Then either T0 + host is the address; or, when the operand
  * is just [base + disp], delta goes into T1 as the index and the access need not wait for the check.
  *
  * The slow path calls the insn's op, which does all of the insn. So nothing that the guest can see
  * may have changed when a check fails.
+ *
+ * Where the plan has one check for several accesses (plan.c), the leader's covers the whole group and puts delta where the
+ * members find it; whatever fails in such a block goes on in the careful twin, at the same insn.
  */
 
 #include "cpu/jit/xlat.h"
@@ -42,7 +45,8 @@ static unsigned in_host(struct xlat *x, unsigned r, unsigned scratch)
     return r;
 }
 
-void xlat_mem_ea(struct xlat *x, unsigned dst, bool wide)
+/* Effective address with (disp) for the current insn's displacement into (dst). Clobbers T0, T1. */
+static void address(struct xlat *x, unsigned dst, bool wide, s64 disp)
 {
     const struct insn *in = current(x);
     unsigned base = in->base, index = in->index;
@@ -52,17 +56,19 @@ void xlat_mem_ea(struct xlat *x, unsigned dst, bool wide)
     if (index != REG_ZERO)
         index = in_host(x, index, HOST_T1);
     asm_op_mem(x->a, wide && !in->ea_shift ? REX_W : 0, 0x8d, dst, base, index, in->scale,
-               (s32)in->disp);
+               (s32)disp);
 }
 
-static void linear(struct xlat *x)
+void xlat_mem_ea(struct xlat *x, unsigned dst, bool wide)
 {
-    const struct insn *in = current(x);
+    address(x, dst, wide, current(x)->disp);
+}
 
-    xlat_mem_ea(x, HOST_T0, true);
-    if (in->seg == SEG_FS || in->seg == SEG_GS)
-        asm_gs(x->a, 0x03, HOST_T0,
-               GS(seg) + in->seg * sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, base));
+static void add_segment(struct xlat *x, unsigned reg, unsigned seg)
+{
+    if (seg == SEG_FS || seg == SEG_GS)
+        asm_gs(x->a, 0x03, reg,
+               GS(seg) + seg * sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, base));
 }
 
 /* [base + disp] off a register that the host has as well. */
@@ -74,7 +80,7 @@ static bool is_simple(const struct insn *in)
 
 void xlat_slow_from(struct xlat *x, u32 at)
 {
-    struct xlat_slow *s = x->nslow ? &x->slow[x->nslow - 1] : NULL;
+    struct xlat_slow *s = x->nslow > x->slow_first ? &x->slow[x->nslow - 1] : NULL;
 
     if (!s || s->index != x->i) {
         s = &x->slow[x->nslow++];
@@ -85,7 +91,7 @@ void xlat_slow_from(struct xlat *x, u32 at)
 
 void xlat_slow_resume(struct xlat *x)
 {
-    struct xlat_slow *s = x->nslow ? &x->slow[x->nslow - 1] : NULL;
+    struct xlat_slow *s = x->nslow > x->slow_first ? &x->slow[x->nslow - 1] : NULL;
     const struct xlat_flags *f = &x->flags[x->i];
 
     if (!s || s->index != x->i)
@@ -102,8 +108,7 @@ static void compare_t0(struct asm_buf *a, u32 imm)
     asm_u32(a, imm);
 }
 
-/* T1 = the offset of the entry for the page of T0 in its table. */
-static void index_from_t0(const struct xlat *x)
+void xlat_tlb_index(struct xlat *x)
 {
     struct asm_buf *a = x->a;
 
@@ -118,12 +123,32 @@ static void index_from_t0(const struct xlat *x)
     asm_u32(a, INDEX_MASK);
 }
 
-static void check_alignment(struct xlat *x, unsigned align)
+/* T0 ^= tag of the entry at T1 */
+static void match(struct xlat *x, bool write)
 {
-    if (align <= 1)
-        return;
+    asm_gs_base(x->a, 0x33, HOST_T0, HOST_T1, x->view + ENTRY(tag, write));
+}
+
+static void load_delta(struct xlat *x, bool write)
+{
+    asm_gs_base(x->a, 0x8b, HOST_T1, HOST_T1, x->view + ENTRY(delta, write));
+}
+
+u32 xlat_tlb_compare(struct xlat *x, unsigned size, bool write)
+{
+    u32 miss;
+
+    match(x, write);
+    compare_t0(x->a, (u32)PAGE_SIZE - size);
+    miss = asm_jcc(x->a, ASM_A);
+    load_delta(x, write);
+    return miss;
+}
+
+u32 xlat_aligned(struct xlat *x, unsigned align)
+{
     ASM(x->a, 0x41, 0xf6, 0xc0 | (HOST_T0 & 7), align - 1); /* test t0b, align - 1 */
-    xlat_slow_from(x, asm_jcc(x->a, ASM_NE));
+    return asm_jcc(x->a, ASM_NE);
 }
 
 static bool stack_operand(const struct insn *in, unsigned size)
@@ -131,19 +156,151 @@ static bool stack_operand(const struct insn *in, unsigned size)
     return in->base == REG_RSP && size <= 8 && is_simple(in);
 }
 
+u32 xlat_window_compare(struct xlat *x, bool write)
+{
+    asm_gs(x->a, 0x2b, HOST_T0, x->view + STACK(base));
+    asm_gs(x->a, 0x3b, HOST_T0, x->view + (write ? STACK(limit_w) : STACK(limit_r)));
+    return asm_jcc(x->a, ASM_AE);
+}
+
+u32 xlat_window_fits(struct xlat *x, unsigned size)
+{
+    compare_t0(x->a, (u32)PAGE_SIZE - size);
+    return asm_jcc(x->a, ASM_A);
+}
+
+static void stack_address(struct xlat *x, s32 disp)
+{
+    if (disp)
+        asm_op_mem(x->a, REX_W, 0x8d, HOST_T0, HOST_SP, REG_ZERO, 0, disp);
+    else
+        asm_mov(x->a, HOST_T0, HOST_SP);
+}
+
+u32 xlat_delta_slot(const struct xlat *x, unsigned group)
+{
+    return x->group[group].window ? x->view + STACK(delta) : GS(j.delta) + 8 * group;
+}
+
+void xlat_delta_complete(struct xlat *x, unsigned base, unsigned seg)
+{
+    if (base == REG_IPBASE)
+        asm_gs(x->a, 0x03, HOST_T1, GS_REG(REG_IPBASE));
+    add_segment(x, HOST_T1, seg);
+}
+
+/* The leader's check of its group. T0: address of the group's first byte, without a segment's base. T1 is then what members find. */
+static void lead(struct xlat *x, unsigned group, unsigned base)
+{
+    const struct xlat_group *g = &x->group[group];
+    unsigned size = (unsigned)(g->hi - g->lo);
+
+    if (g->window) {
+        u32 miss = xlat_window_compare(x, g->write);
+
+        xlat_slow_from(x, miss);
+        if (size > 8)
+            xlat_slow_from(x, xlat_window_fits(x, size));
+        if (g->align > 1)
+            xlat_slow_from(x, xlat_aligned(x, g->align));
+        asm_gs_load(x->a, HOST_T1, xlat_delta_slot(x, group));
+        return;
+    }
+    add_segment(x, HOST_T0, g->seg);
+    xlat_tlb_index(x);
+    if (g->align > 1)
+        xlat_slow_from(x, xlat_aligned(x, g->align));
+    xlat_slow_from(x, xlat_tlb_compare(x, size, g->write));
+    xlat_delta_complete(x, base, g->seg);
+    asm_gs_store(x->a, HOST_T1, xlat_delta_slot(x, group));
+}
+
+/* T1 = the group's delta, if it is not there. */
+static void want_delta(struct xlat *x, unsigned group)
+{
+    if (x->t1_group != group)
+        asm_gs_load(x->a, HOST_T1, xlat_delta_slot(x, group));
+    x->t1_group = (u8)group;
+    x->t1_next = (u8)group;
+}
+
+static bool in_slot(unsigned r)
+{
+    return r >= REG_R9 && r <= REG_R11;
+}
+
+/* lea t1, [t1 + reg << scale] */
+static void add_to_t1(struct xlat *x, unsigned reg, unsigned scale)
+{
+    asm_op_mem(x->a, REX_W, 0x8d, HOST_T1, HOST_T1, reg, scale, 0);
+    x->t1_next = XLAT_NONE;
+}
+
+/* The current insn's operand, which has been checked with its group. T0 is left free. */
+static void member(struct xlat *x, unsigned group, struct xlat_mem *m)
+{
+    const struct insn *in = current(x);
+    unsigned base = in->base == REG_IPBASE ? REG_ZERO : in->base == REG_RSP ? HOST_SP : in->base;
+    unsigned index = in->index;
+
+    want_delta(x, group);
+    *m = (struct xlat_mem){
+        .base = HOST_T1, .index = REG_ZERO, .disp = (s32)in->disp, .spare = HOST_T0};
+    if (index != REG_ZERO && in_slot(index)) {
+        asm_gs_load(x->a, HOST_T0, GS_REG(index));
+        add_to_t1(x, HOST_T0, in->scale);
+        index = REG_ZERO;
+    }
+    if (base != REG_ZERO && in_slot(in->base)) {
+        asm_gs_load(x->a, HOST_T0, GS_REG(in->base));
+        add_to_t1(x, HOST_T0, 0);
+        base = REG_ZERO;
+    }
+    if (index == REG_ZERO) {
+        if (base != REG_ZERO) {
+            m->base = (u8)base;
+            m->index = HOST_T1;
+        }
+        return;
+    }
+    if (base != REG_ZERO)
+        add_to_t1(x, base, 0);
+    m->index = (u8)index;
+    m->scale = in->scale;
+}
+
+/* The check of the current insn's (which) access, if the plan has one for it; false if it checks for itself. */
+static bool planned(struct xlat *x, unsigned which, unsigned base, s32 disp)
+{
+    const struct xlat_access *p = &x->access[x->i][which];
+
+    if (x->careful || p->how == ACCESS_OWN)
+        return false;
+    if (p->how == ACCESS_LEAD) {
+        s64 first = (s64)disp + x->group[p->group].lo - p->off;
+
+        xlat_flags_spill(x, x->flags[x->i].before);
+        if (which == ACCESS_STACK)
+            stack_address(x, (s32)first);
+        else
+            address(x, HOST_T0, true, first);
+        lead(x, p->group, base);
+        x->t1_group = p->group;
+    }
+    return true;
+}
+
 void xlat_stack_check(struct xlat *x, s32 disp, bool write)
 {
     struct asm_buf *a = x->a;
-    u32 limit = x->view + (write ? STACK(limit_w) : STACK(limit_r));
 
+    if (planned(x, ACCESS_STACK, REG_RSP, disp)) {
+        want_delta(x, x->access[x->i][ACCESS_STACK].group);
+        return;
+    }
     xlat_flags_spill(x, x->flags[x->i].before);
-    if (disp)
-        asm_op_mem(a, REX_W, 0x8d, HOST_T0, HOST_SP, REG_ZERO, 0, disp);
-    else
-        asm_mov(a, HOST_T0, HOST_SP);
-    asm_gs(a, 0x2b, HOST_T0, x->view + STACK(base));
-    asm_gs(a, 0x3b, HOST_T0, limit);
-    xlat_slow_from(x, asm_jcc(a, ASM_AE));
+    stack_address(x, disp);
+    xlat_slow_from(x, xlat_window_compare(x, write));
     x->slow[x->nslow - 1].stack = true;
     asm_gs_load(a, HOST_T1, x->view + STACK(delta));
 }
@@ -152,21 +309,29 @@ void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, s
 {
     const struct insn *in = current(x);
     struct asm_buf *a = x->a;
-    bool simple = is_simple(in);
 
+    if (planned(x, ACCESS_OPERAND, in->base, (s32)in->disp)) {
+        member(x, x->access[x->i][ACCESS_OPERAND].group, m);
+        return;
+    }
+    xlat_flags_spill(x, x->flags[x->i].before);
     if (stack_operand(in, size) && align <= 1) {
-        xlat_stack_check(x, (s32)in->disp, write);
+        stack_address(x, (s32)in->disp);
+        xlat_slow_from(x, xlat_window_compare(x, write));
+        x->slow[x->nslow - 1].stack = true;
+        asm_gs_load(a, HOST_T1, x->view + STACK(delta));
         *m = (struct xlat_mem){
             .base = HOST_SP, .index = HOST_T1, .disp = (s32)in->disp, .spare = HOST_T0};
         return;
     }
-    xlat_flags_spill(x, x->flags[x->i].before);
-    linear(x);
-    index_from_t0(x);
-    check_alignment(x, align);
-    asm_gs_base(a, 0x33, HOST_T0, HOST_T1, x->view + ENTRY(tag, write));
-    if (simple) {
-        asm_gs_base(a, 0x8b, HOST_T1, HOST_T1, x->view + ENTRY(delta, write));
+    xlat_mem_ea(x, HOST_T0, true);
+    add_segment(x, HOST_T0, in->seg);
+    xlat_tlb_index(x);
+    if (align > 1)
+        xlat_slow_from(x, xlat_aligned(x, align));
+    if (is_simple(in)) { /* delta first: the access then waits for nothing but it */
+        match(x, write);
+        load_delta(x, write);
         compare_t0(a, (u32)PAGE_SIZE - size);
         xlat_slow_from(x, asm_jcc(a, ASM_A));
         *m = (struct xlat_mem){.base = in->base == REG_RSP ? HOST_SP : in->base,
@@ -175,6 +340,7 @@ void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, s
                                .spare = HOST_T0};
         return;
     }
+    match(x, write);
     compare_t0(a, (u32)PAGE_SIZE - size);
     xlat_slow_from(x, asm_jcc(a, ASM_A));
     asm_gs_base(a, 0x03, HOST_T0, HOST_T1, x->view + ENTRY(host, write));

@@ -364,8 +364,7 @@ static void load_flags(struct xlat *x, unsigned scratch)
         xlat_flags_load(x, scratch);
 }
 
-/* Have the state (live) in registers, if it is not known to be. */
-static void want_live(struct xlat *x, unsigned live)
+void xlat_want_live(struct xlat *x, unsigned live)
 {
     bool vec = live == JIT_LIVE_VEC;
     u32 skip;
@@ -378,6 +377,7 @@ static void want_live(struct xlat *x, unsigned live)
     asm_call_to(x->a, vec ? x->j->glue.vec_load : x->j->glue.x87_load);
     asm_here8(x->a, skip);
     x->live |= live;
+    x->t1_group = XLAT_NONE;
 }
 
 /* What an x87 instruction that is not a control instruction leaves in FOP, FIP and FDP. Clobbers T0. */
@@ -425,9 +425,9 @@ void xlat_native(struct xlat *x)
     struct xlat_mem m;
 
     if (x->kind[x->i] == XLAT_VEC)
-        want_live(x, JIT_LIVE_VEC);
+        xlat_want_live(x, JIT_LIVE_VEC);
     else if (x->kind[x->i] == XLAT_X87 || x->kind[x->i] == XLAT_X87_CONTROL)
-        want_live(x, JIT_LIVE_X87);
+        xlat_want_live(x, JIT_LIVE_X87);
     if (mem) {
         unsigned align = x->kind[x->i] == XLAT_NATIVE ? 1 : vec_native_align(d);
 

@@ -52,11 +52,12 @@ void xlat_op(struct xlat *x, enum xlat_then then)
     }
 }
 
+/* Cold code of the pass that has just been made: ops for careful insns, the others' way to their twins. */
 static void emit_slow_paths(struct xlat *x)
 {
     struct asm_buf *a = &x->j->cold;
 
-    for (unsigned i = 0; i < x->nslow; i++) {
+    for (unsigned i = x->slow_first; i < x->nslow; i++) {
         const struct xlat_slow *s = &x->slow[i];
 
         for (unsigned k = 0; k < s->nfrom; k++)
@@ -66,6 +67,27 @@ static void emit_slow_paths(struct xlat *x)
             xlat_emit_flags_load(a, HOST_T0);
         asm_jmp_to(a, s->resume);
     }
+}
+
+/* From the first (n) slow paths to the careful twins. Flags that are live have been spilled. */
+static void emit_twin_paths(struct xlat *x, unsigned n)
+{
+    struct asm_buf *a = &x->j->cold;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct xlat_slow *s = &x->slow[i];
+        const struct xlat_twin *t = &x->twin[s->index];
+        bool load = t->in_reg && x->flags[s->index].before;
+
+        for (unsigned k = 0; k < s->nfrom; k++)
+            asm_patch(a->rw, s->from[k], load ? a->at : t->at);
+        if (!load)
+            continue;
+        xlat_emit_flags_load(a, HOST_T0);
+        asm_jmp_to(a, t->at);
+    }
+    for (unsigned i = 0; i < x->nrefused; i++)
+        asm_patch(a->rw, x->refused[i], x->twin[0].at);
 }
 
 /* The three ways in. */
@@ -94,8 +116,28 @@ static void emit_entries(struct xlat *x)
     x->in_reg = x->code->flags_in != 0;
 }
 
+/* T1 is not touched by the current insn, nor by what is emitted for it. */
+static bool leaves_t1(const struct xlat *x)
+{
+    const struct decoded *d = &x->d[x->i];
+    unsigned slots = 0;
+
+    switch ((enum xlat_kind)x->kind[x->i]) {
+    case XLAT_NATIVE:
+    case XLAT_VEC:
+        for (unsigned i = 0; i < d->nopnd; i++)
+            slots += d->op[i].kind == OPND_GPR && d->op[i].reg >= REG_R9 && d->op[i].reg <= REG_R11;
+        return slots < 2 && (!d->has_mem || d->modrm_mod == 3);
+    case XLAT_NOTHING:
+    case XLAT_JCC:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* True: the translation ends with this insn. */
-static bool translate_insn(struct xlat *x)
+static bool emit_insn(struct xlat *x)
 {
     switch ((enum xlat_kind)x->kind[x->i]) {
     case XLAT_CALL:
@@ -156,6 +198,48 @@ static bool translate_insn(struct xlat *x)
     return true;
 }
 
+static bool translate_insn(struct xlat *x)
+{
+    bool ends;
+
+    if (x->careful)
+        x->twin[x->i] = (struct xlat_twin){.at = x->a->at, .in_reg = x->in_reg};
+    x->t1_next = leaves_t1(x) ? x->t1_group : XLAT_NONE;
+    ends = emit_insn(x);
+    x->t1_group = x->t1_next;
+    return ends;
+}
+
+/* All insns, in the one way or the other. Returns how many there were before code ended. */
+static unsigned translate_insns(struct xlat *x)
+{
+    bool ended = false;
+    unsigned n;
+
+    for (x->i = 0; x->i < x->b->count && !ended; x->i++)
+        ended = translate_insn(x);
+    n = x->i;
+    if (!ended) {
+        x->i = x->b->count - 1u;
+        xlat_continue(x, x->b->off + x->b->len);
+    }
+    return n;
+}
+
+/* The same insns again, each with its own checks. */
+static void translate_twins(struct xlat *x)
+{
+    unsigned n = x->nslow;
+
+    x->slow_first = n;
+    x->careful = true;
+    x->live = 0;
+    x->in_reg = false;
+    x->in_mem = x->code->flags_in;
+    translate_insns(x);
+    emit_twin_paths(x, n);
+}
+
 struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *page)
 {
     struct jit *j = c->jit;
@@ -164,7 +248,6 @@ struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *
                      .page = page,
                      .a = &j->hot,
                      .view = GS_VIEW((b->key & CPU_KEY_VIEW) >> CPU_KEY_VIEW_SHIFT)};
-    bool ended = false;
 
     if (!jit_has_room(j))
         return NULL;
@@ -173,14 +256,17 @@ struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *
     classify(&x);
     xlat_flags_analyse(&x);
     x.code->flags_in = x.flags[0].before;
+    xlat_plan(&x);
+    x.careful = !x.ngroups;
+    x.t1_group = XLAT_NONE;
     emit_entries(&x);
-    for (x.i = 0; x.i < b->count && !ended; x.i++)
-        ended = translate_insn(&x);
-    x.code->count = (u16)x.i;
-    if (!ended) {
-        x.i = b->count - 1u;
-        xlat_continue(&x, b->off + b->len);
+    if (x.loop_end != XLAT_NONE) {
+        x.i = 0;
+        xlat_loop_enter(&x);
     }
+    x.code->count = (u16)translate_insns(&x);
+    if (!x.careful)
+        translate_twins(&x);
     x.code->hot_end = x.a->at;
     emit_slow_paths(&x);
     jit_meta_trim(j, &x.code->site[x.code->nsites]);

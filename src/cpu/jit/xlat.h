@@ -37,9 +37,9 @@ struct xlat_flags {
     u16 before, after; /* live there: some path may read them before they are overwritten */
 };
 
-/* A slow path that is still to be emitted. */
+/* A slow path that is still to be emitted: of a careful insn its op, of another its careful twin. */
 struct xlat_slow {
-    u32 from[4]; /* the jumps that lead there */
+    u32 from[6]; /* the jumps that lead there */
     u8 nfrom;
     u8 index; /* of the insn */
     u8 live;  /* JIT_LIVE_*: state that hot code takes to be in registers */
@@ -47,7 +47,46 @@ struct xlat_slow {
     u32 resume; /* back in hot code */
 };
 
-#define XLAT_SITES (BLOCK_INSNS + 1) /* one for each insn, and the block's end */
+/* Where the careful twin of an insn starts, and where it takes guest flags to be. */
+struct xlat_twin {
+    u32 at;
+    bool in_reg;
+};
+
+/* How an insn's access to guest memory is checked. */
+enum xlat_how {
+    ACCESS_OWN,   /* by itself */
+    ACCESS_LEAD,  /* together with others of its group that follow */
+    ACCESS_MEMBER /* it has been */
+};
+
+/* An insn's two accesses: its memory operand, and what it pushes or pops. */
+enum { ACCESS_OPERAND, ACCESS_STACK, ACCESSES };
+
+struct xlat_access {
+    u8 how;
+    u8 group;
+    s32 off; /* from the origin of its group's address */
+};
+
+/* Accesses at constant distances from one another: one check covers them all. */
+struct xlat_group {
+    s32 lo, hi; /* bytes from the origin: [lo, hi) */
+    u8 align;   /* (lo) must be a multiple of it */
+    bool write;
+    bool window; /* through the stack window */
+    bool stream; /* checked before the loop, for as many turns as its page goes on */
+    u8 leader;   /* the insn that checks, unless a stream */
+    u8 members;
+    u8 base, index, scale, seg; /* of a stream: registers as they are at the start of a turn */
+    s32 stride;                 /* what a turn adds */
+};
+
+#define XLAT_GROUPS 12
+_Static_assert(XLAT_GROUPS <= ARRAY_SIZE(((struct cpu_jit *)0)->delta), "each has a slot there");
+
+#define XLAT_SITES (2 * (BLOCK_INSNS + 1)) /* one for each insn, and the block's end; twice */
+#define XLAT_NONE  0xff
 
 struct xlat {
     struct jit *j;
@@ -64,8 +103,20 @@ struct xlat {
     u8 live;     /* JIT_LIVE_*: known to be so */
     /* Where the guest's flags are good at this point: neither when they are dead. */
     bool in_reg, in_mem;
-    struct xlat_slow slow[BLOCK_INSNS];
-    unsigned nslow;
+    bool careful; /* every access is checked by itself: the plan does not count */
+    struct xlat_access access[BLOCK_INSNS][ACCESSES];
+    struct xlat_group group[XLAT_GROUPS];
+    u8 ngroups;
+    u8 loop_end; /* the insn that jumps back to the first one of a loop with streams, or XLAT_NONE */
+    u8 counter;  /* the register whose value says when streams must be checked again, or XLAT_NONE */
+    s32 counter_step;
+    u32 loop_at;          /* where the next turn starts */
+    u8 t1_group, t1_next; /* whose delta T1 holds before and after this insn, or XLAT_NONE */
+    struct xlat_twin twin[BLOCK_INSNS];
+    struct xlat_slow slow[2 * BLOCK_INSNS];
+    unsigned nslow, slow_first; /* those of this pass start at (slow_first) */
+    u32 refused[4 * XLAT_GROUPS]; /* jumps from before the loop to the careful twin of the first insn */
+    unsigned nrefused;
 };
 
 /* --- flags.c --- */
@@ -90,11 +141,17 @@ static inline void xlat_flags_changed(struct xlat *x)
 void xlat_emit_flags_save(struct asm_buf *a, unsigned scratch);
 void xlat_emit_flags_load(struct asm_buf *a, unsigned scratch);
 
+/* --- plan.c --- */
+
+/* Find out which accesses can be checked together, and whether the block is a loop. Fills the plan's fields. */
+void xlat_plan(struct xlat *x);
+
 /* --- mem.c --- */
 
 /* A guest memory operand after its check, as the host addresses it. */
 struct xlat_mem {
-    u8 base, index; /* host registers; REG_ZERO: no index */
+    u8 base, index; /* host registers; REG_ZERO: none */
+    u8 scale;
     s32 disp;
     u8 spare; /* the scratch register that is still free */
 };
@@ -110,6 +167,38 @@ void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, s
 
 /* The same for 8 bytes at RSP + (disp). The address is then [HOST_SP + T1 + disp]. */
 void xlat_stack_check(struct xlat *x, s32 disp, bool write);
+
+/* --- loop.c --- */
+
+/*
+ * Before the first turn of a loop: check all streams. Flags are dead. A check that fails goes to the careful twin
+ * of the first insn.
+ */
+void xlat_loop_enter(struct xlat *x);
+
+/* --- mem.c again --- */
+
+/* T1 = the offset in its table of the entry for the page of the address in T0. */
+void xlat_tlb_index(struct xlat *x);
+
+/* The TLB entry at T1 against the address in T0, for (size) bytes; T0 is then the offset in the page. Returns the jump of a miss. */
+u32 xlat_tlb_compare(struct xlat *x, unsigned size, bool write);
+
+/* The address in T0 must be a multiple of (align). Returns the jump taken if not. */
+u32 xlat_aligned(struct xlat *x, unsigned align);
+
+/*
+ * The stack window against the address in T0, for up to 8 bytes; T0 is then the offset in the page. For more, that must fit.
+ * Both return the jump of a miss.
+ */
+u32 xlat_window_compare(struct xlat *x, bool write);
+u32 xlat_window_fits(struct xlat *x, unsigned size);
+
+/* Add what is added to an address before it is a linear one, and what the group's accesses leave out, to T1. */
+void xlat_delta_complete(struct xlat *x, unsigned base, unsigned seg);
+
+/* Where the delta of a group's accesses is kept. */
+u32 xlat_delta_slot(const struct xlat *x, unsigned group);
 
 /* The current insn's slow path: its op is called instead. One more jump leads there. */
 void xlat_slow_from(struct xlat *x, u32 at);
@@ -129,6 +218,9 @@ struct xlat_operands {
 void xlat_encode(struct asm_buf *a, const struct decoded *d, const struct xlat_operands *o);
 
 /* --- native.c --- */
+
+/* Have the state (live) in registers, if it is not known to be. Flags are spilled if need be. */
+void xlat_want_live(struct xlat *x, unsigned live);
 
 enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, const struct insn *in);
 void xlat_native(struct xlat *x);
