@@ -81,6 +81,7 @@ static struct xlat_flags effects(const struct xlat *x, unsigned i)
         if (shift_may_be_zero(d))
             f.kill = 0;
         return f;
+    case XLAT_DIVIDE:
     case XLAT_VEC:
     case XLAT_X87:
     case XLAT_X87_CONTROL:

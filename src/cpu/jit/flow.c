@@ -224,12 +224,10 @@ static void look_up(struct xlat *x)
 
     asm_gs_cmp32(a, GS(request), 0);
     xlat_slow_from(x, asm_jcc(a, ASM_NE));
-    asm_mov(a, HOST_T1, HOST_T0);
-    ASM(a, 0x49, 0xc1, 0xe8 | (HOST_T1 & 7), PAGE_SHIFT);          /* shr t1, 12 */
-    ASM(a, 0x45, 0x31, 0xc0 | (HOST_T0 & 7) << 3 | (HOST_T1 & 7)); /* xor t1d, t0d */
-    ASM(a, 0x41, 0x81, 0xe0 | (HOST_T1 & 7));                      /* and t1d, mask */
-    asm_u32(a, TLB_JUMP_SIZE - 1);
-    ASM(a, 0x41, 0xc1, 0xe0 | (HOST_T1 & 7), 4); /* shl t1d, 4 */
+    ASM(a, 0x45, 0x69, 0xc0 | (HOST_T1 & 7) << 3 | (HOST_T0 & 7)); /* imul t1d, t0d, imm32 */
+    asm_u32(a, TLB_JUMP_HASH);
+    ASM(a, 0x41, 0xc1, 0xe8 | (HOST_T1 & 7), 28 - TLB_JUMP_BITS); /* shr t1d */
+    ASM(a, 0x41, 0x83, 0xe0 | (HOST_T1 & 7), 0xf0);               /* and t1d, -16 */
     asm_gs_base(a, 0x3b, HOST_T0, HOST_T1, JUMP(x->view, rip));
     xlat_slow_from(x, asm_jcc(a, ASM_NE));
 }

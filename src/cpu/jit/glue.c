@@ -329,11 +329,10 @@ static u32 make_dispatch(struct asm_buf *a, u32 ret)
     out[3] = asm_jcc(a, ASM_NE);
     asm_gs_load(a, REG_RSI, GS(tlb));
     asm_gs_load(a, REG_RAX, GS(rip));
-    asm_mov(a, REG_RCX, REG_RAX);
-    ASM(a, 0x48, 0xc1, 0xe9, PAGE_SHIFT); /* shr rcx, 12 */
-    ASM(a, 0x31, 0xc1, 0x81, 0xe1);       /* xor ecx, eax; and ecx, mask */
-    asm_u32(a, TLB_JUMP_SIZE - 1);
-    ASM(a, 0xc1, 0xe1, 4); /* shl ecx, 4 */
+    ASM(a, 0x69, 0xc8); /* imul ecx, eax, imm32 */
+    asm_u32(a, TLB_JUMP_HASH);
+    ASM(a, 0xc1, 0xe9, 28 - TLB_JUMP_BITS); /* shr ecx */
+    ASM(a, 0x83, 0xe1, 0xf0);               /* and ecx, -16 */
     asm_op_mem(a, REX_W, 0x3b, REG_RAX, REG_RSI, REG_RCX, 0, (s32)JUMP(rip));
     out[4] = asm_jcc(a, ASM_NE);
     asm_op_mem(a, REX_W, 0x8b, REG_RDX, REG_RSI, REG_RCX, 0, (s32)JUMP(code));

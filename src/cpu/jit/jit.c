@@ -195,7 +195,7 @@ static void drop_jumps(struct cpu *c, const struct jit_page *p)
             struct tlb_jump *e = &c->tlbs[v]->j[i];
 
             if (e->rip == rip)
-                e->rip = i ^ 1;
+                e->rip = tlb_jump_invalid(i);
         }
     }
 }

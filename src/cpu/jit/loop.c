@@ -28,9 +28,9 @@ static unsigned in_host(struct xlat *x, unsigned r, unsigned scratch)
     return r;
 }
 
-/* T0 = linear address of the first byte of the stream in this turn */
-static void stream_address(struct xlat *x, const struct xlat_group *g)
+void xlat_stream_address(struct xlat *x, unsigned group)
 {
+    const struct xlat_group *g = &x->group[group];
     unsigned base = g->base, index = g->index;
 
     if (base != REG_ZERO)
@@ -79,14 +79,20 @@ static void turns_left(struct xlat *x, const struct xlat_group *g)
 static void check_stream(struct xlat *x, unsigned group, bool first)
 {
     const struct xlat_group *g = &x->group[group];
-    unsigned size = (unsigned)(g->hi - g->lo);
     struct asm_buf *a = x->a;
+    struct xlat_miss m = {.place = PLACE_STREAM,
+                          .retry = a->at,
+                          .index = (u8)group,
+                          .write = g->write,
+                          .window = g->window,
+                          .size = (u16)(g->hi - g->lo)};
 
-    stream_address(x, g);
+    xlat_stream_address(x, group);
     if (g->window) {
-        refuse(x, xlat_window_compare(x, g->write));
-        if (size > 8)
-            refuse(x, xlat_window_fits(x, size));
+        m.from = xlat_window_compare(x, g->write);
+        xlat_miss_from(x, &m);
+        if (m.size > 8)
+            refuse(x, xlat_window_fits(x, m.size));
         if (g->align > 1)
             refuse(x, xlat_aligned(x, g->align));
         return;
@@ -94,7 +100,8 @@ static void check_stream(struct xlat *x, unsigned group, bool first)
     xlat_tlb_index(x);
     if (g->align > 1)
         refuse(x, xlat_aligned(x, g->align));
-    refuse(x, xlat_tlb_compare(x, size, g->write));
+    m.from = xlat_tlb_compare(x, m.size, g->write);
+    xlat_miss_from(x, &m);
     xlat_delta_complete(x, g->base, g->seg);
     asm_gs_store(a, HOST_T1, xlat_delta_slot(x, group));
     if (!g->stride)

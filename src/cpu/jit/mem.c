@@ -78,7 +78,8 @@ static bool is_simple(const struct insn *in)
            !in->ea_shift && in->seg != SEG_FS && in->seg != SEG_GS;
 }
 
-void xlat_slow_from(struct xlat *x, u32 at)
+/* The slow path of the current insn. */
+static struct xlat_slow *slow_path(struct xlat *x)
 {
     struct xlat_slow *s = x->nslow > x->slow_first ? &x->slow[x->nslow - 1] : NULL;
 
@@ -86,7 +87,26 @@ void xlat_slow_from(struct xlat *x, u32 at)
         s = &x->slow[x->nslow++];
         *s = (struct xlat_slow){.index = (u8)x->i};
     }
+    return s;
+}
+
+void xlat_slow_from(struct xlat *x, u32 at)
+{
+    struct xlat_slow *s = slow_path(x);
+
     s->from[s->nfrom++] = at;
+}
+
+void xlat_miss_from(struct xlat *x, const struct xlat_miss *m)
+{
+    struct xlat_miss *to = &x->miss[x->nmiss++];
+
+    *to = *m;
+    to->slow = XLAT_NONE;
+    if (m->place == PLACE_STREAM)
+        return;
+    to->slow = (u8)(slow_path(x) - x->slow);
+    to->index = (u8)x->i;
 }
 
 void xlat_slow_resume(struct xlat *x)
@@ -169,6 +189,17 @@ u32 xlat_window_fits(struct xlat *x, unsigned size)
     return asm_jcc(x->a, ASM_A);
 }
 
+/* The access (size bytes at T0) ends in the next page: it is no miss. Returns the jump taken then. Clobbers T1. */
+static u32 crosses(struct asm_buf *a, unsigned size)
+{
+    asm_mov(a, HOST_T1, HOST_T0);
+    ASM(a, 0x41, 0x81, 0xe0 | (HOST_T1 & 7)); /* and t1d, imm32 */
+    asm_u32(a, (u32)PAGE_SIZE - 1);
+    ASM(a, 0x41, 0x81, 0xf8 | (HOST_T1 & 7)); /* cmp t1d, imm32 */
+    asm_u32(a, (u32)PAGE_SIZE - size);
+    return asm_jcc(a, ASM_A);
+}
+
 static void stack_address(struct xlat *x, s32 disp)
 {
     if (disp)
@@ -189,18 +220,61 @@ void xlat_delta_complete(struct xlat *x, unsigned base, unsigned seg)
     add_segment(x, HOST_T1, seg);
 }
 
-/* The leader's check of its group. T0: address of the group's first byte, without a segment's base. T1 is then what members find. */
-static void lead(struct xlat *x, unsigned group, unsigned base)
+/* T0 = the linear address that (m) is about. Clobbers T1. */
+static void place_address(struct xlat *x, const struct xlat_miss *m)
+{
+    if (m->place == PLACE_STREAM) {
+        xlat_stream_address(x, m->index);
+    } else if (m->place == PLACE_STACK) {
+        stack_address(x, m->disp);
+    } else {
+        x->i = m->index;
+        address(x, HOST_T0, true, m->disp);
+        add_segment(x, HOST_T0, current(x)->seg);
+    }
+}
+
+void xlat_emit_misses(struct xlat *x)
+{
+    const struct jit_glue *g = &x->j->glue;
+    struct asm_buf *hot = x->a, *a = &x->j->cold;
+
+    x->a = a;
+    for (unsigned i = x->miss_first; i < x->nmiss; i++) {
+        const struct xlat_miss *m = &x->miss[i];
+        u32 slow = m->slow == XLAT_NONE ? x->twin[0].at : x->slow[m->slow].at;
+
+        asm_patch(a->rw, m->from, a->at);
+        place_address(x, m);
+        if (m->size > 8)
+            asm_patch(a->rw, crosses(a, m->size), slow);
+        asm_call_to(a, m->window ? g->refill_stack[m->write] : g->refill[m->write]);
+        asm_patch(a->rw, asm_jcc(a, ASM_E), slow);
+        asm_jmp_to(a, m->retry);
+    }
+    x->a = hot;
+}
+
+/* The leader's check of its group, whose first byte is at (disp) off the registers of its access. T1 is then what members find. */
+static void lead(struct xlat *x, unsigned group, unsigned which, unsigned base, s32 disp)
 {
     const struct xlat_group *g = &x->group[group];
-    unsigned size = (unsigned)(g->hi - g->lo);
+    struct xlat_miss m = {.place = which == ACCESS_STACK ? PLACE_STACK : PLACE_OPERAND,
+                          .retry = x->a->at,
+                          .write = g->write,
+                          .window = g->window,
+                          .size = (u16)(g->hi - g->lo),
+                          .disp = disp};
 
+    if (which == ACCESS_STACK)
+        stack_address(x, disp);
+    else
+        address(x, HOST_T0, true, disp);
     if (g->window) {
-        u32 miss = xlat_window_compare(x, g->write);
-
-        xlat_slow_from(x, miss);
-        if (size > 8)
-            xlat_slow_from(x, xlat_window_fits(x, size));
+        m.from = xlat_window_compare(x, g->write);
+        xlat_miss_from(x, &m);
+        if (m.size > 8)
+            xlat_slow_from(x, xlat_window_fits(x, m.size));
         if (g->align > 1)
             xlat_slow_from(x, xlat_aligned(x, g->align));
         asm_gs_load(x->a, HOST_T1, xlat_delta_slot(x, group));
@@ -210,7 +284,8 @@ static void lead(struct xlat *x, unsigned group, unsigned base)
     xlat_tlb_index(x);
     if (g->align > 1)
         xlat_slow_from(x, xlat_aligned(x, g->align));
-    xlat_slow_from(x, xlat_tlb_compare(x, size, g->write));
+    m.from = xlat_tlb_compare(x, m.size, g->write);
+    xlat_miss_from(x, &m);
     xlat_delta_complete(x, base, g->seg);
     asm_gs_store(x->a, HOST_T1, xlat_delta_slot(x, group));
 }
@@ -280,69 +355,86 @@ static bool planned(struct xlat *x, unsigned which, unsigned base, s32 disp)
         s64 first = (s64)disp + x->group[p->group].lo - p->off;
 
         xlat_flags_spill(x, x->flags[x->i].before);
-        if (which == ACCESS_STACK)
-            stack_address(x, (s32)first);
-        else
-            address(x, HOST_T0, true, first);
-        lead(x, p->group, base);
+        lead(x, p->group, which, base, (s32)first);
         x->t1_group = p->group;
     }
     return true;
 }
 
+/* 8 bytes or less off RSP, through the window. T1 is then its delta. */
+static void check_window(struct xlat *x, s32 disp, bool write)
+{
+    struct xlat_miss m = {
+        .place = PLACE_STACK, .retry = x->a->at, .write = write, .window = true, .disp = disp};
+
+    stack_address(x, disp);
+    m.from = xlat_window_compare(x, write);
+    if (x->careful)
+        xlat_miss_from(x, &m);
+    else /* the window must not move while a group may rely on it */
+        xlat_slow_from(x, m.from);
+    x->slow[x->nslow - 1].stack = true;
+    asm_gs_load(x->a, HOST_T1, x->view + STACK(delta));
+}
+
 void xlat_stack_check(struct xlat *x, s32 disp, bool write)
 {
-    struct asm_buf *a = x->a;
-
     if (planned(x, ACCESS_STACK, REG_RSP, disp)) {
         want_delta(x, x->access[x->i][ACCESS_STACK].group);
         return;
     }
     xlat_flags_spill(x, x->flags[x->i].before);
-    stack_address(x, disp);
-    xlat_slow_from(x, xlat_window_compare(x, write));
-    x->slow[x->nslow - 1].stack = true;
-    asm_gs_load(a, HOST_T1, x->view + STACK(delta));
+    check_window(x, disp, write);
+}
+
+/* The check of one operand, through the TLB. */
+static void check_operand(struct xlat *x, unsigned size, unsigned align, bool write,
+                          struct xlat_mem *ret)
+{
+    const struct insn *in = current(x);
+    struct asm_buf *a = x->a;
+    struct xlat_miss m = {.place = PLACE_OPERAND,
+                          .retry = a->at,
+                          .write = write,
+                          .size = (u16)size,
+                          .disp = (s32)in->disp};
+
+    xlat_mem_ea(x, HOST_T0, true);
+    add_segment(x, HOST_T0, in->seg);
+    xlat_tlb_index(x);
+    if (align > 1)
+        xlat_slow_from(x, xlat_aligned(x, align));
+    match(x, write);
+    if (is_simple(in)) /* delta at once: the access then waits for nothing but it */
+        load_delta(x, write);
+    compare_t0(a, (u32)PAGE_SIZE - size);
+    m.from = asm_jcc(a, ASM_A);
+    xlat_miss_from(x, &m);
+    if (is_simple(in)) {
+        *ret = (struct xlat_mem){.base = in->base == REG_RSP ? HOST_SP : in->base,
+                                 .index = HOST_T1,
+                                 .disp = (s32)in->disp,
+                                 .spare = HOST_T0};
+        return;
+    }
+    asm_gs_base(a, 0x03, HOST_T0, HOST_T1, x->view + ENTRY(host, write));
+    *ret = (struct xlat_mem){.base = HOST_T0, .index = REG_ZERO, .spare = HOST_T1};
 }
 
 void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, struct xlat_mem *m)
 {
     const struct insn *in = current(x);
-    struct asm_buf *a = x->a;
 
     if (planned(x, ACCESS_OPERAND, in->base, (s32)in->disp)) {
         member(x, x->access[x->i][ACCESS_OPERAND].group, m);
         return;
     }
     xlat_flags_spill(x, x->flags[x->i].before);
-    if (stack_operand(in, size) && align <= 1) {
-        stack_address(x, (s32)in->disp);
-        xlat_slow_from(x, xlat_window_compare(x, write));
-        x->slow[x->nslow - 1].stack = true;
-        asm_gs_load(a, HOST_T1, x->view + STACK(delta));
-        *m = (struct xlat_mem){
-            .base = HOST_SP, .index = HOST_T1, .disp = (s32)in->disp, .spare = HOST_T0};
+    if (!stack_operand(in, size) || align > 1) {
+        check_operand(x, size, align, write, m);
         return;
     }
-    xlat_mem_ea(x, HOST_T0, true);
-    add_segment(x, HOST_T0, in->seg);
-    xlat_tlb_index(x);
-    if (align > 1)
-        xlat_slow_from(x, xlat_aligned(x, align));
-    if (is_simple(in)) { /* delta first: the access then waits for nothing but it */
-        match(x, write);
-        load_delta(x, write);
-        compare_t0(a, (u32)PAGE_SIZE - size);
-        xlat_slow_from(x, asm_jcc(a, ASM_A));
-        *m = (struct xlat_mem){.base = in->base == REG_RSP ? HOST_SP : in->base,
-                               .index = HOST_T1,
-                               .disp = (s32)in->disp,
-                               .spare = HOST_T0};
-        return;
-    }
-    match(x, write);
-    compare_t0(a, (u32)PAGE_SIZE - size);
-    xlat_slow_from(x, asm_jcc(a, ASM_A));
-    asm_gs_base(a, 0x03, HOST_T0, HOST_T1, x->view + ENTRY(host, write));
-    *m = (struct xlat_mem){.base = HOST_T0, .index = REG_ZERO, .spare = HOST_T1};
+    check_window(x, (s32)in->disp, write);
+    *m = (struct xlat_mem){
+        .base = HOST_SP, .index = HOST_T1, .disp = (s32)in->disp, .spare = HOST_T0};
 }

@@ -292,6 +292,8 @@ enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, cons
         return XLAT_AMX;
     if (d->mnemonic == ZYDIS_MNEMONIC_LEA)
         return d->op[0].kind == OPND_GPR && d->has_mem ? XLAT_LEA : XLAT_CALL;
+    if (d->mnemonic == ZYDIS_MNEMONIC_DIV || d->mnemonic == ZYDIS_MNEMONIC_IDIV)
+        return d->op[0].kind == OPND_GPR && d->opsize >= 4 ? XLAT_DIVIDE : XLAT_CALL;
     if (is_plain(d->mnemonic))
         return operands_fit(d, false) && !is_bit_string(d) ? XLAT_NATIVE : XLAT_CALL;
     if (x->b->key & vec_key(d) && vec_native(d) && operands_fit(d, true))
@@ -443,6 +445,50 @@ void xlat_native(struct xlat *x)
     move_slots(x, d, host, true);
     if (x->kind[x->i] == XLAT_X87)
         note_pointers(x);
+    if (x->flags[x->i].touch)
+        xlat_flags_changed(x);
+    xlat_slow_resume(x);
+}
+
+/* (op) r, r of the insn's size: 39 cmp, 89 mov */
+static void reg_reg(struct asm_buf *a, unsigned w, unsigned op, unsigned rm, unsigned reg)
+{
+    ASM(a, rex(w, reg, 0, rm), op, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+/*
+ * DIV and IDIV by a register, where it is easy to see that the quotient fits: DIV if the upper half is less than the divisor;
+ * IDIV if the upper half is but the sign of the lower, and the divisor neither 0 nor -1. The op does the rest.
+ */
+void xlat_divide(struct xlat *x)
+{
+    const struct decoded *d = &x->d[x->i];
+    struct asm_buf *a = x->a;
+    unsigned w = d->opsize == 8 ? REX_W : 0, by = d->op[0].reg;
+    struct xlat_operands o = {0};
+
+    xlat_flags_spill(x, x->flags[x->i].before);
+    if (by >= REG_R9 && by <= REG_R11) {
+        asm_gs_load(a, HOST_T1, GS_REG(by));
+        by = HOST_T1;
+    } else if (by == REG_RSP) {
+        by = HOST_SP;
+    }
+    if (d->mnemonic == ZYDIS_MNEMONIC_DIV) {
+        reg_reg(a, w, 0x39, REG_RDX, by);
+        xlat_slow_from(x, asm_jcc(a, ASM_AE));
+    } else {
+        reg_reg(a, w, 0x89, HOST_T0, REG_RAX);
+        ASM(a, rex(w, 0, 0, HOST_T0), 0xc1, 0xf8 | (HOST_T0 & 7), w ? 63 : 31); /* sar t0 */
+        reg_reg(a, w, 0x39, HOST_T0, REG_RDX);
+        xlat_slow_from(x, asm_jcc(a, ASM_NE));
+        asm_op_mem(a, w, 0x8d, HOST_T0, by, REG_ZERO, 0, 1);
+        ASM(a, rex(w, 0, 0, HOST_T0), 0x83, 0xf8 | (HOST_T0 & 7), 1); /* cmp t0, 1 */
+        xlat_slow_from(x, asm_jcc(a, ASM_BE));
+    }
+    load_flags(x, HOST_T0);
+    o.rm = (u8)by;
+    xlat_encode(a, d, &o);
     if (x->flags[x->i].touch)
         xlat_flags_changed(x);
     xlat_slow_resume(x);

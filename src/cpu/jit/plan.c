@@ -23,6 +23,7 @@
 
 #define SPAN_MAX   512       /* bytes of a group; one that straddles two pages fails */
 #define STRIDE_MAX 256       /* of a stream: it should stay in a page for some turns */
+#define RANGE_MAX  2112      /* bytes of a table whose index is known to be small */
 #define OFF_MAX    (1 << 28) /* of displacements that are dealt with */
 
 #define ID_NONE  REG_ZERO
@@ -34,10 +35,11 @@ struct value {
     s64 off;
 };
 
-/* An address but for its constant part. */
+/* An address but for its constant part, and for its index if that is (ranged): anything in a small range. */
 struct key {
     u16 base, index;
     u8 scale, seg;
+    bool ranged;
 };
 
 struct candidate {
@@ -50,6 +52,8 @@ struct candidate {
 struct plan {
     struct xlat *x;
     struct value reg[REG_COUNT];
+    u32 most[REG_COUNT]; /* what the register's value is at most; 0: not known */
+    bool loop;           /* the block may be one */
     u16 fresh;
     struct candidate c[ACCESSES * BLOCK_INSNS];
     unsigned n;
@@ -63,6 +67,26 @@ static bool is_gpr(unsigned r)
 static void forget(struct plan *p, unsigned r)
 {
     p->reg[r] = (struct value){.id = p->fresh++};
+    p->most[r] = 0;
+}
+
+/* MOVZX, AND and SHR say how large their result can be. */
+static u32 most_after(const struct plan *p, const struct decoded *d)
+{
+    const struct opnd *to = &d->op[0], *from = &d->op[1];
+    u64 most = 0;
+
+    if (d->nopnd != 2 || to->kind != OPND_GPR || to->size < 4)
+        return 0;
+    if (d->mnemonic == ZYDIS_MNEMONIC_MOVZX)
+        most = from->size == 1 ? 0xff : 0xffff;
+    else if (d->mnemonic == ZYDIS_MNEMONIC_MOV && from->kind == OPND_GPR)
+        most = p->most[from->reg];
+    else if (d->mnemonic == ZYDIS_MNEMONIC_AND && from->kind == OPND_IMM)
+        most = (u64)from->imm;
+    else if (d->mnemonic == ZYDIS_MNEMONIC_SHR && from->kind == OPND_IMM)
+        most = ~0ull >> (64 - 8 * to->size) >> ((u64)from->imm & (8 * to->size - 1u));
+    return most <= RANGE_MAX ? (u32)most : 0;
 }
 
 static void forget_written(struct plan *p, const struct decoded *d)
@@ -111,24 +135,38 @@ static bool step_by_constant(struct plan *p, const struct decoded *d)
     switch (d->mnemonic) {
     case ZYDIS_MNEMONIC_INC:
         p->reg[to->reg].off++;
-        return true;
+        break;
     case ZYDIS_MNEMONIC_DEC:
         p->reg[to->reg].off--;
-        return true;
+        break;
     case ZYDIS_MNEMONIC_ADD:
     case ZYDIS_MNEMONIC_SUB:
         if (from->kind != OPND_IMM)
             return false;
         p->reg[to->reg].off += d->mnemonic == ZYDIS_MNEMONIC_ADD ? from->imm : -from->imm;
-        return true;
+        break;
     case ZYDIS_MNEMONIC_MOV:
         if (from->kind != OPND_GPR)
             return false;
         p->reg[to->reg] = p->reg[from->reg];
+        p->most[to->reg] = p->most[from->reg];
         return true;
     default:
         return false;
     }
+    p->most[to->reg] = 0;
+    return true;
+}
+
+static void step_native(struct plan *p, const struct decoded *d)
+{
+    u32 most = most_after(p, d);
+
+    if (step_by_constant(p, d))
+        return;
+    forget_written(p, d);
+    if (most)
+        p->most[d->op[0].reg] = most;
 }
 
 static void step_lea(struct plan *p, const struct decoded *d, const struct insn *in)
@@ -142,6 +180,7 @@ static void step_lea(struct plan *p, const struct decoded *d, const struct insn 
     v = p->reg[in->base];
     v.off += in->disp;
     p->reg[d->op[0].reg] = v;
+    p->most[d->op[0].reg] = 0;
 }
 
 static void close_all(struct plan *p)
@@ -157,9 +196,9 @@ static bool step(struct plan *p, unsigned i)
 
     switch ((enum xlat_kind)p->x->kind[i]) {
     case XLAT_NATIVE:
-        if (!step_by_constant(p, d))
-            forget_written(p, d);
+        step_native(p, d);
         return true;
+    case XLAT_DIVIDE:
     case XLAT_VEC:
     case XLAT_X87:
     case XLAT_X87_CONTROL:
@@ -231,6 +270,14 @@ static bool operand_request(const struct plan *p, unsigned i, struct request *r)
     };
     if (r->align == 0)
         r->align = 1;
+    if (p->loop && p->most[in->index] && r->align == 1 &&
+        (p->most[in->index] << in->scale) + r->size <= RANGE_MAX) {
+        r->key.index = ID_NONE;
+        r->key.scale = 0;
+        r->key.ranged = true;
+        r->off = in->disp + p->reg[in->base].off;
+        r->size += p->most[in->index] << in->scale;
+    }
     return true;
 }
 
@@ -254,7 +301,8 @@ static bool stack_request(const struct plan *p, unsigned i, struct request *r)
 
 static bool same_key(const struct key *a, const struct key *b)
 {
-    return a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg;
+    return a->base == b->base && a->index == b->index && a->scale == b->scale &&
+           a->seg == b->seg && a->ranged == b->ranged;
 }
 
 /* What the leader would have to check with (r) in the group; false if that is too much. */
@@ -275,7 +323,7 @@ static bool joined(const struct candidate *c, const struct request *r, struct ca
         }
     }
     lo -= (lo - ret->anchor) & (ret->g.align - 1);
-    if (hi - lo > SPAN_MAX)
+    if (hi - lo > (c->key.ranged ? RANGE_MAX : SPAN_MAX))
         return false;
     ret->g.lo = (s32)lo;
     ret->g.hi = (s32)hi;
@@ -289,7 +337,7 @@ static void place(struct plan *p, unsigned i, unsigned which, const struct reque
     struct xlat_access *a = &p->x->access[i][which];
     struct candidate *c, grown;
 
-    if (r->off > OFF_MAX || r->off < -OFF_MAX || !r->size || r->size > 64)
+    if (r->off > OFF_MAX || r->off < -OFF_MAX || !r->size)
         return;
     for (unsigned k = 0; k < p->n; k++) {
         c = &p->c[k];
@@ -385,15 +433,18 @@ static void number(struct plan *p)
 {
     struct xlat *x = p->x;
     u8 to[ARRAY_SIZE(p->c)];
+    bool windowed = false;
 
     for (unsigned k = 0; k < p->n; k++) {
         const struct candidate *c = &p->c[k];
 
         to[k] = XLAT_NONE;
-        if ((c->g.members < 2 && !c->g.stream) || x->ngroups == XLAT_GROUPS)
+        if (((c->g.members < 2 || c->key.ranged) && !c->g.stream) || x->ngroups == XLAT_GROUPS)
             continue;
         to[k] = x->ngroups;
         x->group[x->ngroups] = c->g;
+        x->group[x->ngroups].window &= !windowed; /* there is one, and it must not move */
+        windowed |= c->g.window;
         x->group[x->ngroups].base = (u8)c->key.base;
         x->group[x->ngroups].index = (u8)c->key.index;
         x->group[x->ngroups].scale = c->key.scale;
@@ -414,17 +465,23 @@ static void number(struct plan *p)
     }
 }
 
+static bool jumps_to_start(const struct xlat *x, unsigned i)
+{
+    return (x->kind[i] == XLAT_JCC || x->kind[i] == XLAT_JMP) &&
+           (s64)x->b->insn[i].imm == x->b->off;
+}
+
 void xlat_plan(struct xlat *x)
 {
     struct plan p = {.x = x, .fresh = ID_FRESH};
-    bool loop = !x->flags[0].before;
 
     x->loop_end = x->counter = XLAT_NONE;
     for (unsigned r = 0; r < REG_COUNT; r++)
         p.reg[r].id = (u16)r;
+    for (unsigned i = 0; i < x->b->count; i++)
+        p.loop |= jumps_to_start(x, i) && !x->flags[0].before;
     for (unsigned i = 0; i < x->b->count; i++) {
         struct request r;
-        s64 to = (s64)x->b->insn[i].imm;
 
         if (operand_request(&p, i, &r))
             place(&p, i, ACCESS_OPERAND, &r);
@@ -432,12 +489,12 @@ void xlat_plan(struct xlat *x)
             place(&p, i, ACCESS_STACK, &r);
         if (!step(&p, i)) {
             close_all(&p);
-            loop = false;
+            p.loop = false;
         }
-        if ((x->kind[i] == XLAT_JCC || x->kind[i] == XLAT_JMP) && to == x->b->off && loop) {
+        if (p.loop && jumps_to_start(x, i)) {
             find_streams(&p, i);
             close_all(&p);
-            loop = false;
+            p.loop = false;
         }
     }
     number(&p);

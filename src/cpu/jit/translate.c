@@ -52,35 +52,38 @@ void xlat_op(struct xlat *x, enum xlat_then then)
     }
 }
 
-/* Cold code of the pass that has just been made: ops for careful insns, the others' way to their twins. */
+/* Cold code of the pass that has just been made: misses, and then the ops of careful insns. */
 static void emit_slow_paths(struct xlat *x)
 {
     struct asm_buf *a = &x->j->cold;
 
     for (unsigned i = x->slow_first; i < x->nslow; i++) {
-        const struct xlat_slow *s = &x->slow[i];
+        struct xlat_slow *s = &x->slow[i];
 
+        s->at = a->at;
         for (unsigned k = 0; k < s->nfrom; k++)
-            asm_patch(a->rw, s->from[k], a->at);
+            asm_patch(a->rw, s->from[k], s->at);
         emit_op(a, x->j->glue.op[s->stack][s->live], &x->b->insn[s->index]);
         if (s->restore_flags)
             xlat_emit_flags_load(a, HOST_T0);
         asm_jmp_to(a, s->resume);
     }
+    xlat_emit_misses(x);
 }
 
-/* From the first (n) slow paths to the careful twins. Flags that are live have been spilled. */
-static void emit_twin_paths(struct xlat *x, unsigned n)
+/* The same where the others lead: to their careful twins. Flags that are live have been spilled. */
+static void emit_twin_paths(struct xlat *x)
 {
     struct asm_buf *a = &x->j->cold;
 
-    for (unsigned i = 0; i < n; i++) {
-        const struct xlat_slow *s = &x->slow[i];
+    for (unsigned i = x->slow_first; i < x->nslow; i++) {
+        struct xlat_slow *s = &x->slow[i];
         const struct xlat_twin *t = &x->twin[s->index];
         bool load = t->in_reg && x->flags[s->index].before;
 
+        s->at = load ? a->at : t->at;
         for (unsigned k = 0; k < s->nfrom; k++)
-            asm_patch(a->rw, s->from[k], load ? a->at : t->at);
+            asm_patch(a->rw, s->from[k], s->at);
         if (!load)
             continue;
         xlat_emit_flags_load(a, HOST_T0);
@@ -88,6 +91,7 @@ static void emit_twin_paths(struct xlat *x, unsigned n)
     }
     for (unsigned i = 0; i < x->nrefused; i++)
         asm_patch(a->rw, x->refused[i], x->twin[0].at);
+    xlat_emit_misses(x);
 }
 
 /* The three ways in. */
@@ -159,6 +163,9 @@ static bool emit_insn(struct xlat *x)
     case XLAT_X87_CONTROL:
         xlat_native(x);
         return false;
+    case XLAT_DIVIDE:
+        xlat_divide(x);
+        return false;
     case XLAT_LEA:
         xlat_lea(x);
         return false;
@@ -229,15 +236,20 @@ static unsigned translate_insns(struct xlat *x)
 /* The same insns again, each with its own checks. */
 static void translate_twins(struct xlat *x)
 {
-    unsigned n = x->nslow;
+    unsigned nslow = x->nslow, nmiss = x->nmiss;
 
-    x->slow_first = n;
+    x->slow_first = nslow;
+    x->miss_first = nmiss;
     x->careful = true;
     x->live = 0;
     x->in_reg = false;
     x->in_mem = x->code->flags_in;
     translate_insns(x);
-    emit_twin_paths(x, n);
+    emit_slow_paths(x);
+    x->slow_first = x->miss_first = 0;
+    x->nslow = nslow;
+    x->nmiss = nmiss;
+    emit_twin_paths(x);
 }
 
 struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *page)
@@ -265,10 +277,11 @@ struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *
         xlat_loop_enter(&x);
     }
     x.code->count = (u16)translate_insns(&x);
-    if (!x.careful)
+    if (x.careful)
+        emit_slow_paths(&x);
+    else
         translate_twins(&x);
     x.code->hot_end = x.a->at;
-    emit_slow_paths(&x);
     jit_meta_trim(j, &x.code->site[x.code->nsites]);
     return x.code;
 }

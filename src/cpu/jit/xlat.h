@@ -15,6 +15,7 @@ enum xlat_kind {
     XLAT_VEC,    /* the same, with vector state */
     XLAT_X87,
     XLAT_X87_CONTROL, /* the same, with x87 state; control: FOP, FIP and FDP stay */
+    XLAT_DIVIDE,
     XLAT_LEA,
     XLAT_NOTHING,
     XLAT_PUSH,
@@ -45,6 +46,21 @@ struct xlat_slow {
     u8 live;  /* JIT_LIVE_*: state that hot code takes to be in registers */
     bool stack, restore_flags;
     u32 resume; /* back in hot code */
+    u32 at;     /* where it has been emitted */
+};
+
+/* What a check was about whose entry of the TLB, or window, is to be filled before it is tried again. */
+enum xlat_place { PLACE_OPERAND, PLACE_STACK, PLACE_STREAM };
+
+struct xlat_miss {
+    u32 from;  /* the jump that leads there */
+    u32 retry; /* the check */
+    u8 place;
+    u8 index; /* of the insn, or the stream's group */
+    u8 slow;  /* index of the slow path if that did not help; XLAT_NONE: the careful twin of the first insn */
+    bool write, window;
+    u16 size;
+    s32 disp; /* from the operand's registers, or RSP */
 };
 
 /* Where the careful twin of an insn starts, and where it takes guest flags to be. */
@@ -115,7 +131,9 @@ struct xlat {
     struct xlat_twin twin[BLOCK_INSNS];
     struct xlat_slow slow[2 * BLOCK_INSNS];
     unsigned nslow, slow_first; /* those of this pass start at (slow_first) */
-    u32 refused[4 * XLAT_GROUPS]; /* jumps from before the loop to the careful twin of the first insn */
+    struct xlat_miss miss[2 * ACCESSES * BLOCK_INSNS];
+    unsigned nmiss, miss_first;
+    u32 refused[3 * XLAT_GROUPS]; /* jumps from before the loop to the careful twin of the first insn */
     unsigned nrefused;
 };
 
@@ -176,6 +194,9 @@ void xlat_stack_check(struct xlat *x, s32 disp, bool write);
  */
 void xlat_loop_enter(struct xlat *x);
 
+/* T0 = linear address of the first byte of the stream (group) in this turn. Clobbers T1. */
+void xlat_stream_address(struct xlat *x, unsigned group);
+
 /* --- mem.c again --- */
 
 /* T1 = the offset in its table of the entry for the page of the address in T0. */
@@ -203,6 +224,15 @@ u32 xlat_delta_slot(const struct xlat *x, unsigned group);
 /* The current insn's slow path: its op is called instead. One more jump leads there. */
 void xlat_slow_from(struct xlat *x, u32 at);
 
+/*
+ * A check of (size) bytes, which began at (retry), jumps at (from) if it finds no entry or, if so, not the stack
+ * window: have that filled and check again, and only then go the slow path.
+ */
+void xlat_miss_from(struct xlat *x, const struct xlat_miss *m);
+
+/* Emit what xlat_miss_from() asked for in this pass, once the slow paths are there. */
+void xlat_emit_misses(struct xlat *x);
+
 /* Where the slow path comes back to: here. */
 void xlat_slow_resume(struct xlat *x);
 
@@ -224,6 +254,7 @@ void xlat_want_live(struct xlat *x, unsigned live);
 
 enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, const struct insn *in);
 void xlat_native(struct xlat *x);
+void xlat_divide(struct xlat *x);
 void xlat_lea(struct xlat *x);
 
 /* --- stack.c --- */

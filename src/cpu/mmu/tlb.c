@@ -56,7 +56,7 @@ static void drop_some_jumps(struct tlb *t, unsigned word)
     unsigned i;
 
     FOR_EACH_BIT(i, &t->jump[word], 1)
-    t->j[word * 64 + i].rip = (word * 64 + i) ^ 1;
+    t->j[word * 64 + i].rip = tlb_jump_invalid(word * 64 + i);
     t->jump[word] = 0;
 }
 

@@ -45,6 +45,7 @@ struct tlb_window {
 
 /* Translated code for a linear address. An invalid entry holds an address that belongs in another slot. */
 #define TLB_JUMP_BITS 14
+#define TLB_JUMP_HASH 0x9e3779b1u /* what spreads addresses: bits 31 and down of the product are the slot */
 #define TLB_JUMP_SIZE (1u << TLB_JUMP_BITS)
 
 struct tlb_jump {
@@ -100,7 +101,12 @@ static inline struct tlb_fetch *tlb_fetch_slot(struct tlb *t, u64 lin)
 
 static inline unsigned tlb_jump_index(u64 rip)
 {
-    return (unsigned)(rip ^ rip >> PAGE_SHIFT) & (TLB_JUMP_SIZE - 1);
+    return (u32)rip * TLB_JUMP_HASH >> (32 - TLB_JUMP_BITS);
+}
+
+static inline u64 tlb_jump_invalid(unsigned i)
+{
+    return i == tlb_jump_index(0); /* address 0, or 1, which belongs in another slot than 0 */
 }
 
 static inline void tlb_jump_set(struct tlb *t, u64 rip, const void *code)
