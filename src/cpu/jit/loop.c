@@ -64,8 +64,7 @@ static void turns_left(struct xlat *x, const struct xlat_group *g)
 
     if (g->stride > 0) {
         ASM(a, 0x49, 0xf7, 0xd8 | (HOST_T0 & 7)); /* neg t0 */
-        asm_op_mem(a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0,
-                   (s32)PAGE_SIZE - (g->hi - g->lo));
+        asm_op_mem(a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, (s32)PAGE_SIZE - (g->hi - g->lo));
     }
     if (stride & (stride - 1)) {
         /* Exact for 12 bits: the error, below 2^12 * 2^12, is less than one in 2^26. */
@@ -148,7 +147,8 @@ void xlat_loop_enter(struct xlat *x)
     u32 body;
 
     want_state(x);
-    for (unsigned pass = 0; pass < 2; pass++) { /* those that move come last: T0 is then turns left */
+    for (unsigned pass = 0; pass < 2;
+         pass++) { /* those that move come last: T0 is then turns left */
         for (unsigned g = 0; g < x->ngroups; g++) {
             if (!x->group[g].stream || (x->group[g].stride != 0) != pass)
                 continue;

@@ -301,8 +301,8 @@ static bool stack_request(const struct plan *p, unsigned i, struct request *r)
 
 static bool same_key(const struct key *a, const struct key *b)
 {
-    return a->base == b->base && a->index == b->index && a->scale == b->scale &&
-           a->seg == b->seg && a->ranged == b->ranged;
+    return a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg &&
+           a->ranged == b->ranged;
 }
 
 /* What the leader would have to check with (r) in the group; false if that is too much. */

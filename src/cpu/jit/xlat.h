@@ -57,7 +57,7 @@ struct xlat_miss {
     u32 retry; /* the check */
     u8 place;
     u8 index; /* of the insn, or the stream's group */
-    u8 slow;  /* index of the slow path if that did not help; XLAT_NONE: the careful twin of the first insn */
+    u8 slow; /* index of the slow path if that did not help; XLAT_NONE: the careful twin of the first insn */
     bool write, window;
     u16 size;
     s32 disp; /* from the operand's registers, or RSP */
@@ -124,7 +124,7 @@ struct xlat {
     struct xlat_group group[XLAT_GROUPS];
     u8 ngroups;
     u8 loop_end; /* the insn that jumps back to the first one of a loop with streams, or XLAT_NONE */
-    u8 counter;  /* the register whose value says when streams must be checked again, or XLAT_NONE */
+    u8 counter; /* the register whose value says when streams must be checked again, or XLAT_NONE */
     s32 counter_step;
     u32 loop_at;          /* where the next turn starts */
     u8 t1_group, t1_next; /* whose delta T1 holds before and after this insn, or XLAT_NONE */
@@ -133,7 +133,8 @@ struct xlat {
     unsigned nslow, slow_first; /* those of this pass start at (slow_first) */
     struct xlat_miss miss[2 * ACCESSES * BLOCK_INSNS];
     unsigned nmiss, miss_first;
-    u32 refused[3 * XLAT_GROUPS]; /* jumps from before the loop to the careful twin of the first insn */
+    u32 refused[3 *
+                XLAT_GROUPS]; /* jumps from before the loop to the careful twin of the first insn */
     unsigned nrefused;
 };
 
