@@ -259,7 +259,7 @@ static void load_target(struct xlat *x)
     if (o->kind == OPND_MEM) {
         xlat_mem_check(x, 8, 1, false, &m);
         asm_op_mem(x->a, REX_W, 0x8b, HOST_T0, m.base, m.index, m.scale, m.disp);
-    } else if (o->reg >= REG_R9 && o->reg <= REG_R11) {
+    } else if (xlat_in_slot(o->reg)) {
         asm_gs_load(x->a, HOST_T0, GS_REG(o->reg));
     } else {
         asm_mov(x->a, HOST_T0, o->reg == REG_RSP ? HOST_SP : o->reg);

@@ -17,26 +17,15 @@ static void refuse(struct xlat *x, u32 from)
     x->refused[x->nrefused++] = from;
 }
 
-static unsigned in_host(struct xlat *x, unsigned r, unsigned scratch)
-{
-    if (r == REG_RSP)
-        return HOST_SP;
-    if (r == REG_IPBASE || (r >= REG_R9 && r <= REG_R11)) {
-        asm_gs_load(x->a, scratch, GS_REG(r));
-        return scratch;
-    }
-    return r;
-}
-
 void xlat_stream_address(struct xlat *x, unsigned group)
 {
     const struct xlat_group *g = &x->group[group];
     unsigned base = g->base, index = g->index;
 
     if (base != REG_ZERO)
-        base = in_host(x, base, HOST_T0);
+        base = xlat_in_host(x, base, HOST_T0);
     if (index != REG_ZERO)
-        index = in_host(x, index, HOST_T1);
+        index = xlat_in_host(x, index, HOST_T1);
     asm_op_mem(x->a, REX_W, 0x8d, HOST_T0, base, index, g->scale, g->lo);
     if (g->seg == SEG_FS || g->seg == SEG_GS)
         asm_gs(x->a, 0x03, HOST_T0,

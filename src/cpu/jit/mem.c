@@ -33,12 +33,11 @@ static const struct insn *current(const struct xlat *x)
     return &x->b->insn[x->i];
 }
 
-/* Guest register (r) in a host register: its own, or (scratch) loaded from its slot. */
-static unsigned in_host(struct xlat *x, unsigned r, unsigned scratch)
+unsigned xlat_in_host(struct xlat *x, unsigned r, unsigned scratch)
 {
     if (r == REG_RSP)
         return HOST_SP;
-    if (r == REG_IPBASE || (r >= REG_R9 && r <= REG_R11)) {
+    if (r == REG_IPBASE || xlat_in_slot(r)) {
         asm_gs_load(x->a, scratch, GS_REG(r));
         return scratch;
     }
@@ -52,9 +51,9 @@ static void address(struct xlat *x, unsigned dst, bool wide, s64 disp)
     unsigned base = in->base, index = in->index;
 
     if (base != REG_ZERO)
-        base = in_host(x, base, HOST_T0);
+        base = xlat_in_host(x, base, HOST_T0);
     if (index != REG_ZERO)
-        index = in_host(x, index, HOST_T1);
+        index = xlat_in_host(x, index, HOST_T1);
     asm_op_mem(x->a, wide && !in->ea_shift ? REX_W : 0, 0x8d, dst, base, index, in->scale,
                (s32)disp);
 }
@@ -74,8 +73,8 @@ static void add_segment(struct xlat *x, unsigned reg, unsigned seg)
 /* [base + disp] off a register that the host has as well. */
 static bool is_simple(const struct insn *in)
 {
-    return in->index == REG_ZERO && in->base < 16 && (in->base < REG_R9 || in->base > REG_R11) &&
-           !in->ea_shift && in->seg != SEG_FS && in->seg != SEG_GS;
+    return in->index == REG_ZERO && in->base < 16 && !xlat_in_slot(in->base) && !in->ea_shift &&
+           in->seg != SEG_FS && in->seg != SEG_GS;
 }
 
 /* The slow path of the current insn. */
@@ -299,11 +298,6 @@ static void want_delta(struct xlat *x, unsigned group)
     x->t1_next = (u8)group;
 }
 
-static bool in_slot(unsigned r)
-{
-    return r >= REG_R9 && r <= REG_R11;
-}
-
 /* lea t1, [t1 + reg << scale] */
 static void add_to_t1(struct xlat *x, unsigned reg, unsigned scale)
 {
@@ -321,12 +315,12 @@ static void member(struct xlat *x, unsigned group, struct xlat_mem *m)
     want_delta(x, group);
     *m = (struct xlat_mem){
         .base = HOST_T1, .index = REG_ZERO, .disp = (s32)in->disp, .spare = HOST_T0};
-    if (index != REG_ZERO && in_slot(index)) {
+    if (index != REG_ZERO && xlat_in_slot(index)) {
         asm_gs_load(x->a, HOST_T0, GS_REG(index));
         add_to_t1(x, HOST_T0, in->scale);
         index = REG_ZERO;
     }
-    if (base != REG_ZERO && in_slot(in->base)) {
+    if (base != REG_ZERO && xlat_in_slot(in->base)) {
         asm_gs_load(x->a, HOST_T0, GS_REG(in->base));
         add_to_t1(x, HOST_T0, 0);
         base = REG_ZERO;

@@ -167,7 +167,7 @@ static bool operands_fit(const struct decoded *d, bool vec)
             !(vec && (o->kind == OPND_VEC || o->kind == OPND_MASK || o->kind == OPND_MMX ||
                       o->kind == OPND_ST)))
             return false;
-        if (o->kind == OPND_GPR && o->reg >= REG_R9 && o->reg <= REG_R11)
+        if (o->kind == OPND_GPR && xlat_in_slot(o->reg))
             slots++;
         high |= o->kind == OPND_GPR && o->high;
         sp |= o->kind == OPND_GPR && o->reg == REG_RSP && !o->high;
@@ -305,7 +305,7 @@ enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, cons
 
 static bool in_slot(const struct opnd *o)
 {
-    return o->kind == OPND_GPR && o->reg >= REG_R9 && o->reg <= REG_R11 && o->encoding != ENC_OTHER;
+    return o->kind == OPND_GPR && xlat_in_slot(o->reg) && o->encoding != ENC_OTHER;
 }
 
 /* Give each general register operand its host register; those in slots get (scratch), then T0, T1. */
@@ -468,7 +468,7 @@ void xlat_divide(struct xlat *x)
     struct xlat_operands o = {0};
 
     xlat_flags_spill(x, x->flags[x->i].before);
-    if (by >= REG_R9 && by <= REG_R11) {
+    if (xlat_in_slot(by)) {
         asm_gs_load(a, HOST_T1, GS_REG(by));
         by = HOST_T1;
     } else if (by == REG_RSP) {
@@ -497,7 +497,7 @@ void xlat_divide(struct xlat *x)
 void xlat_lea(struct xlat *x)
 {
     const struct opnd *o = &x->d[x->i].op[0];
-    bool slot = o->reg >= REG_R9 && o->reg <= REG_R11;
+    bool slot = xlat_in_slot(o->reg);
     unsigned dst = slot || o->size == 2 ? HOST_T0 : o->reg == REG_RSP ? HOST_SP : o->reg;
 
     xlat_mem_ea(x, dst, o->size == 8);

@@ -397,7 +397,7 @@ static u8 find_counter(const struct plan *p, s32 *step_ret)
         s64 off = p->reg[r].off;
 
         if (p->reg[r].id != r || !off || off > STRIDE_MAX || off < -STRIDE_MAX || r == REG_RSP ||
-            (r >= REG_R9 && r <= REG_R11))
+            xlat_in_slot(r))
             continue;
         *step_ret = (s32)off;
         return (u8)r;

@@ -26,7 +26,7 @@ void xlat_push(struct xlat *x)
     } else {
         if (r == REG_RSP) {
             r = HOST_SP;
-        } else if (r >= REG_R9 && r <= REG_R11) {
+        } else if (xlat_in_slot(r)) {
             asm_gs_load(a, HOST_T0, GS_REG(r));
             r = HOST_T0;
         }
@@ -44,7 +44,7 @@ void xlat_pop(struct xlat *x)
     xlat_stack_check(x, 0, false);
     if (r == REG_RSP) {
         asm_op_mem(a, REX_W, 0x8b, HOST_SP, HOST_SP, HOST_T1, 0, 0);
-    } else if (r >= REG_R9 && r <= REG_R11) {
+    } else if (xlat_in_slot(r)) {
         asm_op_mem(a, REX_W, 0x8b, HOST_T0, HOST_SP, HOST_T1, 0, 0);
         asm_gs_store(a, HOST_T0, GS_REG(r));
         move_sp(x, 8);

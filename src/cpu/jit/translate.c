@@ -130,7 +130,7 @@ static bool leaves_t1(const struct xlat *x)
     case XLAT_NATIVE:
     case XLAT_VEC:
         for (unsigned i = 0; i < d->nopnd; i++)
-            slots += d->op[i].kind == OPND_GPR && d->op[i].reg >= REG_R9 && d->op[i].reg <= REG_R11;
+            slots += d->op[i].kind == OPND_GPR && xlat_in_slot(d->op[i].reg);
         return slots < 2 && (!d->has_mem || d->modrm_mod == 3);
     case XLAT_NOTHING:
     case XLAT_JCC:

@@ -165,7 +165,16 @@ void xlat_emit_flags_load(struct asm_buf *a, unsigned scratch);
 /* Find out which accesses can be checked together, and whether the block is a loop. Fills the plan's fields. */
 void xlat_plan(struct xlat *x);
 
+/* Is guest register (r) in a slot, not in a host register? */
+static inline bool xlat_in_slot(unsigned r)
+{
+    return r >= REG_R9 && r <= REG_R11;
+}
+
 /* --- mem.c --- */
+
+/* Guest register (r) of an address in a host register: its own, or (scratch), loaded from its slot. */
+unsigned xlat_in_host(struct xlat *x, unsigned r, unsigned scratch);
 
 /* A guest memory operand after its check, as the host addresses it. */
 struct xlat_mem {
