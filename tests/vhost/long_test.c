@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Gigabytes of mixed traffic with checksums over seats and vhost-user; a minute of connections that come and go.
+// Gigabytes of mixed traffic with checksums over loopback, seats and vhost-user; a minute of connections that come and go.
 
 /*
  * usage: vhost_long_test [GIGABYTES [SECONDS]]; 10 and 60 if not said. Streams and records run
@@ -101,8 +101,8 @@ static void *receive_lane(void *arg)
     return NULL;
 }
 
-static void test_traffic(struct uvirt_vsock *guest, struct uvirt_vsock *host, u64 bytes,
-                         const char *name)
+static void test_traffic(struct uvirt_vsock *guest, u32 guest_cid, struct uvirt_vsock *host,
+                         u32 host_cid, u64 bytes, const char *name)
 {
     static struct lane lanes[PAIRS * 4];
     pthread_t threads[PAIRS * 4];
@@ -116,7 +116,7 @@ static void test_traffic(struct uvirt_vsock *guest, struct uvirt_vsock *host, u6
         sock *l = listener(out ? host : guest, type, PORT + i, 4);
 
         p[i][0] = new_sock(out ? guest : host, type);
-        if (do_connect(p[i][0], out ? VMADDR_CID_HOST : GUEST_CID, PORT + i, false) ||
+        if (do_connect(p[i][0], out ? host_cid : guest_cid, PORT + i, false) ||
             uvirt_vsock_accept(l, false, &p[i][1]))
             exit(1);
         uvirt_vsock_close(l);
@@ -224,11 +224,19 @@ static void test_seats(u64 bytes, int seconds)
 
     if (virtio_vsock_local_create(host, guest, &o, &local))
         exit(99);
-    test_traffic(guest, host, bytes, "seats in one process");
+    test_traffic(guest, GUEST_CID, host, VMADDR_CID_HOST, bytes, "seats in one process");
     test_churn(guest, host, seconds);
     virtio_vsock_local_free(local);
     uvirt_vsock_free(guest);
     uvirt_vsock_free(host);
+}
+
+static void test_loopback(u64 bytes)
+{
+    struct uvirt_vsock *v = context(GUEST_CID, false, false);
+
+    test_traffic(v, VMADDR_CID_LOCAL, v, VMADDR_CID_LOCAL, bytes, "loopback");
+    uvirt_vsock_free(v);
 }
 
 static void test_vhost(u64 bytes)
@@ -246,7 +254,7 @@ static void test_vhost(u64 bytes)
     device_open(&d, path);
     if (vhost_frontend_create(guest, path, &o, &f))
         exit(1);
-    test_traffic(guest, d.host, bytes, "vhost-user");
+    test_traffic(guest, GUEST_CID, d.host, VMADDR_CID_HOST, bytes, "vhost-user");
     vhost_frontend_free(f);
     uvirt_vsock_free(guest);
     device_close(&d);
@@ -260,7 +268,8 @@ int main(int argc, char **argv)
     double gigabytes = argc > 1 ? strtod(argv[1], NULL) : 10;
     int seconds = argc > 2 ? atoi(argv[2]) : 60;
 
-    test_seats((u64)(gigabytes * 1e9 / 2), seconds);
-    test_vhost((u64)(gigabytes * 1e9 / 2));
+    test_loopback((u64)(gigabytes * 1e9 / 3));
+    test_seats((u64)(gigabytes * 1e9 / 3), seconds);
+    test_vhost((u64)(gigabytes * 1e9 / 3));
     return tap_done();
 }
