@@ -36,7 +36,7 @@
 struct mem_page {
     _Atomic u32 code_lines;
     _Atomic u32 gen;
-    _Atomic u32 writers; /* bit (vCPU index & 31): that vCPU may hold a fast write mapping */
+    _Atomic u32 writers; /* bit (vCPU index): that vCPU may hold a fast write mapping; 31: one of those from 31 on */
     _Atomic u32 hits;    /* stores to marked lines */
 };
 

@@ -5,7 +5,7 @@
 
 #define CODE 0x10000u
 #define NEXT (CODE + PAGE_SIZE)
-#define HLT 0xf4
+#define HLT  0xf4
 
 /* mov eax, (v); hlt. Written behind the CPU's back, so ask for a recheck. */
 static void put_mov(u64 at, u32 v)
@@ -163,6 +163,28 @@ static void test_linked(void)
     is_u64(c->stats.code_links, links, "and what is linked stays so");
 }
 
+/* Only 32 vCPUs have bits of their own that say who may write a page at once. */
+static void test_many(void)
+{
+    static struct cpu *more[33];
+    u64 v = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(more); i++) {
+        if (cpu_create(&more[i], world, mem, &op_bus, NULL))
+            exit(99);
+    }
+    mmu_store(more[30], DATA + PAGE_SIZE, &v, sizeof(v), 0);
+    ok(tlb_slot(more[30]->tlb, DATA + PAGE_SIZE, true)->tag == DATA + PAGE_SIZE,
+       "vCPU %u stores to a page at once", more[30]->index);
+    cpu_world_enter(more[32]);
+    mmu_mark_code(more[32], mem_slot_find(mem, DATA), DATA + PAGE_SIZE, 1);
+    cpu_world_leave(more[32]);
+    ok(tlb_slot(more[30]->tlb, DATA + PAGE_SIZE, true)->tag != DATA + PAGE_SIZE,
+       "and no longer when vCPU %u has found code there", more[32]->index);
+    for (unsigned i = 0; i < ARRAY_SIZE(more); i++)
+        cpu_free(more[i]);
+}
+
 static void test_modes(void)
 {
     u32 v = 0x88;
@@ -255,7 +277,8 @@ static void test_crossing_linked(void)
 
 static void test_crossing_undefined(void)
 {
-    const u64 at = NEXT - 2; /* a prefix and half of an opcode here, no instruction whatever comes there */
+    const u64 at =
+        NEXT - 2; /* a prefix and half of an opcode here, no instruction whatever comes there */
     u64 built;
 
     for (unsigned round = 0; round < 2; round++) {
@@ -282,6 +305,7 @@ int main(void)
     test_outside();
     test_hot();
     test_linked();
+    test_many();
     test_modes();
     test_crossing();
     test_crossing_linked();

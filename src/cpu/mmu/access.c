@@ -356,7 +356,7 @@ u32 mmu_mark_code(struct cpu *c, struct mem_slot *slot, gpa_t gpa, unsigned len)
     unsigned first = (gpa & ~PAGE_MASK) / MEM_CODE_LINE;
     unsigned last = ((gpa & ~PAGE_MASK) + len - 1) / MEM_CODE_LINE;
     u32 lines = (u32)(GENMASK(last, first));
-    u32 own = 1u << (c->index & 31), writers, gen;
+    u32 own = c->index < 31 ? tlb_writer_bit(c) : 0, writers, gen; /* 0: others may have set it */
 
     do {
         if ((atomic_load(&page->code_lines) & lines) != lines)

@@ -46,6 +46,12 @@ static inline bool tlb_window_move(struct tlb *t, u64 page)
     return true;
 }
 
+/* The vCPU's bit in mem_page.writers. */
+static inline u32 tlb_writer_bit(const struct cpu *c)
+{
+    return 1u << (c->index < 31 ? c->index : 31);
+}
+
 /*
  * May this vCPU keep a fast write mapping of the page? Publishes it in (writers) before looking. The bit is taken
  * away only by its owner, or while the world stands still: where it is found set it was published before.
@@ -54,7 +60,7 @@ static inline bool tlb_write_may_be_fast(struct cpu *c, struct mem_slot *slot, g
 {
     struct mem_page *page = mem_slot_page(slot, gpa);
     u64 n = (gpa - slot->gpa) >> PAGE_SHIFT;
-    u32 own = 1u << (c->index & 31);
+    u32 own = tlb_writer_bit(c);
 
     if (slot->flags & MEM_READONLY)
         return false;
