@@ -27,16 +27,7 @@ static bool ready(void)
 static void prepare(struct fuzz_input *in)
 {
     op_reset();
-    for (unsigned v = 0; v < 256; v++) {
-        put64(IDT + v * 16, (HANDLER & 0xffff) | 8ull << 16 | 0x8e00ull << 32);
-        put64(IDT + v * 16 + 8, 0);
-    }
-    put64(GDT, 0);
-    put64(GDT + 8, 0x00209b0000000000ull);
-    c->idt = (struct cpu_dtable){IDT, 0xfff};
-    c->gdt = (struct cpu_dtable){GDT, 15};
-    c->seg[SEG_CS].sel = 8;
-    ram[HANDLER] = 0xf4;
+    op_handler(HANDLER, IDT, GDT);
     memset(ram + DATA, 0x5a, 0x10000);
     for (unsigned i = 0; i < 16; i++)
         c->r[i] = i & 1 ? DATA + fuzz_u16(in) : fuzz_u64(in);

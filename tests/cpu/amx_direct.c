@@ -150,19 +150,10 @@ static void use(unsigned n)
 static void machine_make(unsigned n)
 {
     op_create();
-    for (unsigned v = 0; v < 256; v++) {
-        put64(IDT + v * 16, (HANDLER & 0xffff) | 8ull << 16 | 0x8e00ull << 32);
-        put64(IDT + v * 16 + 8, 0);
-    }
-    put64(GDT, 0);
-    put64(GDT + 8, 0x00209b0000000000ull);
-    ram[HANDLER] = 0xf4;
     op_reset();
+    op_handler(HANDLER, IDT, GDT);
     for (u64 lin = 0; lin < DATA; lin += PAGE_SIZE) /* tables and code: bases can be small */
         page_set(lin, true, false);
-    c->idt = (struct cpu_dtable){IDT, 0xfff};
-    c->gdt = (struct cpu_dtable){GDT, 15};
-    c->seg[SEG_CS].sel = 8;
     machines[n] = (struct machine){c, mem, world, ram};
 }
 

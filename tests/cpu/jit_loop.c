@@ -184,16 +184,7 @@ static void map_area(void)
 static void prepare(void)
 {
     op_reset();
-    put64(GDT, 0);
-    put64(GDT + 8, 0x00209b0000000000ull);
-    for (unsigned v = 0; v < 256; v++) {
-        put64(IDT + v * 16, (HANDLER & 0xffff) | 8ull << 16 | 0x8e00ull << 32);
-        put64(IDT + v * 16 + 8, 0);
-    }
-    c->idt = (struct cpu_dtable){IDT, 0xfff};
-    c->gdt = (struct cpu_dtable){GDT, 15};
-    c->seg[SEG_CS].sel = 8;
-    ram[HANDLER] = 0xf4;
+    op_handler(HANDLER, IDT, GDT);
     map_area();
     for (unsigned i = 0; i < 16; i++)
         c->r[i] = rnd();
@@ -237,7 +228,6 @@ static u64 run_one(u64 at)
     prepare();
     memcpy(ram + at, code, len);
     mem_written(mem, at, len);
-    mem_written(mem, HANDLER, 1);
     cpu_request(c, CPU_REQ_RECHECK);
     c->rip = at;
     e = cpu_run(c);

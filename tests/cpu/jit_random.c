@@ -14,24 +14,10 @@
 #define LEN_MAX 600
 #define INSNS   40
 
-static void gate_set(unsigned vector)
-{
-    put64(IDT + vector * 16, (HANDLER & 0xffff) | 8ull << 16 | 0x8e00ull << 32);
-    put64(IDT + vector * 16 + 8, 0);
-}
-
 static void prepare(void)
 {
     op_reset();
-    for (unsigned v = 0; v < 256; v++)
-        gate_set(v);
-    put64(GDT, 0);
-    put64(GDT + 8, 0x00209b0000000000ull);
-    c->idt = (struct cpu_dtable){IDT, 0xfff};
-    c->gdt = (struct cpu_dtable){GDT, 15};
-    c->seg[SEG_CS].sel = 8;
-    ram[HANDLER] = 0xf4;
-    mem_written(mem, HANDLER, 1);
+    op_handler(HANDLER, IDT, GDT);
     for (unsigned i = 0; i < 16; i++)
         c->r[i] = rnd() & 1 ? DATA + (rnd() & 0xfff0) : rnd() >> (rnd() & 63);
     c->r[REG_RSP] = DATA + 0x8000 + (rnd() & 0x1ff8);

@@ -143,6 +143,22 @@ static inline void op_reset(void)
     cpu_mmu_changed(c);
 }
 
+/* Every exception ends at the HLT at (handler), at CPL 0; descriptor tables at (idt) and (gdt). */
+static inline void op_handler(u64 handler, u64 idt, u64 gdt)
+{
+    for (unsigned v = 0; v < 256; v++) {
+        put64(idt + v * 16, (handler & 0xffff) | 8ull << 16 | 0x8e00ull << 32);
+        put64(idt + v * 16 + 8, 0);
+    }
+    put64(gdt, 0);
+    put64(gdt + 8, 0x00209b0000000000ull);
+    c->idt = (struct cpu_dtable){idt, 0xfff};
+    c->gdt = (struct cpu_dtable){gdt, 15};
+    c->seg[SEG_CS].sel = 8;
+    ram[handler] = 0xf4;
+    mem_written(mem, handler, 1);
+}
+
 /* Flat 32-bit protected mode. */
 static inline void op_mode_32(void)
 {

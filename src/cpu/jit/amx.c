@@ -11,8 +11,9 @@
  * state stays where it is.
  *
  * Products that follow one another are one call. A function that does not say 0 has left an instruction to its op:
- * the registers come back, and it and the rest of what the call was for are done by ops, in cold code. What may stand in the way (XCR0, XFD, the configuration, a TLB miss) is for the function to find, so
- * nothing of it is in the block's key.
+ * the registers come back, and it and the rest of what the call was for are done by ops, in cold code. What may stand
+ * in the way (XCR0, XFD, the configuration, a TLB miss) is for the function to find, so nothing of it is in the
+ * block's key.
  */
 
 #include "cpu/amx/direct.h"

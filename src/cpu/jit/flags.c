@@ -36,7 +36,7 @@ static bool overwrites_undefined(u16 mnemonic)
     }
 }
 
-static bool is_shift(u16 mnemonic)
+bool xlat_is_shift(u16 mnemonic)
 {
     switch (mnemonic) {
     case ZYDIS_MNEMONIC_SHL:
@@ -59,7 +59,7 @@ static bool shift_may_be_zero(const struct decoded *d)
 {
     unsigned mask = d->opsize == 8 ? 63 : 31;
 
-    if (!is_shift(d->mnemonic) || !d->nopnd)
+    if (!xlat_is_shift(d->mnemonic) || !d->nopnd)
         return false;
     return d->op[d->nopnd - 1].kind != OPND_IMM || !((u64)d->op[d->nopnd - 1].imm & mask);
 }

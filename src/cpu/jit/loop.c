@@ -27,9 +27,7 @@ void xlat_stream_address(struct xlat *x, unsigned group)
     if (index != REG_ZERO)
         index = xlat_in_host(x, index, HOST_T1);
     asm_op_mem(x->a, REX_W, 0x8d, HOST_T0, base, index, g->scale, g->lo);
-    if (g->seg == SEG_FS || g->seg == SEG_GS)
-        asm_gs(x->a, 0x03, HOST_T0,
-               GS(seg) + g->seg * sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, base));
+    xlat_add_segment(x, HOST_T0, g->seg);
 }
 
 /* imul t0, t0, imm32 */
@@ -68,30 +66,10 @@ static void check_stream(struct xlat *x, unsigned group, bool first)
 {
     const struct xlat_group *g = &x->group[group];
     struct asm_buf *a = x->a;
-    struct xlat_miss m = {.place = PLACE_STREAM,
-                          .retry = a->at,
-                          .index = (u8)group,
-                          .write = g->write,
-                          .window = g->window,
-                          .size = (u16)(g->hi - g->lo)};
+    struct xlat_miss m = {.place = PLACE_STREAM, .retry = a->at, .index = (u8)group};
 
     xlat_stream_address(x, group);
-    if (g->window) {
-        m.from = xlat_window_compare(x, g->write);
-        xlat_miss_from(x, &m);
-        if (m.size > 8)
-            refuse(x, xlat_window_fits(x, m.size));
-        if (g->align > 1)
-            refuse(x, xlat_aligned(x, g->align));
-        return;
-    }
-    xlat_tlb_index(x);
-    if (g->align > 1)
-        refuse(x, xlat_aligned(x, g->align));
-    m.from = xlat_tlb_compare(x, m.size, g->write);
-    xlat_miss_from(x, &m);
-    xlat_delta_complete(x, g->base, g->seg);
-    asm_gs_store(a, HOST_T1, xlat_delta_slot(x, group));
+    xlat_group_check(x, group, g->base, &m, refuse);
     if (!g->stride)
         return;
     turns_left(x, g);

@@ -63,7 +63,7 @@ void xlat_mem_ea(struct xlat *x, unsigned dst, bool wide)
     address(x, dst, wide, current(x)->disp);
 }
 
-static void add_segment(struct xlat *x, unsigned reg, unsigned seg)
+void xlat_add_segment(struct xlat *x, unsigned reg, unsigned seg)
 {
     if (seg == SEG_FS || seg == SEG_GS)
         asm_gs(x->a, 0x03, reg,
@@ -127,7 +127,8 @@ static void compare_t0(struct asm_buf *a, u32 imm)
     asm_u32(a, imm);
 }
 
-void xlat_tlb_index(struct xlat *x)
+/* T1 = the offset in its table of the entry for the page of the address in T0. */
+static void tlb_index(struct xlat *x)
 {
     struct asm_buf *a = x->a;
 
@@ -153,18 +154,8 @@ static void load_delta(struct xlat *x, bool write)
     asm_gs_base(x->a, 0x8b, HOST_T1, HOST_T1, x->view + ENTRY(delta, write));
 }
 
-u32 xlat_tlb_compare(struct xlat *x, unsigned size, bool write)
-{
-    u32 miss;
-
-    match(x, write);
-    compare_t0(x->a, (u32)PAGE_SIZE - size);
-    miss = asm_jcc(x->a, ASM_A);
-    load_delta(x, write);
-    return miss;
-}
-
-u32 xlat_aligned(struct xlat *x, unsigned align)
+/* The address in T0 must be a multiple of (align). Returns the jump taken if it is not. */
+static u32 misaligned(struct xlat *x, unsigned align)
 {
     ASM(x->a, 0x41, 0xf6, 0xc0 | (HOST_T0 & 7), align - 1); /* test t0b, align - 1 */
     return asm_jcc(x->a, ASM_NE);
@@ -175,14 +166,18 @@ static bool stack_operand(const struct insn *in, unsigned size)
     return in->base == REG_RSP && size <= 8 && is_simple(in);
 }
 
-u32 xlat_window_compare(struct xlat *x, bool write)
+/*
+ * The stack window against the address in T0, for up to 8 bytes; T0 is then the offset in the page. For more, that must
+ * fit. Both return the jump of a miss.
+ */
+static u32 window_compare(struct xlat *x, bool write)
 {
     asm_gs(x->a, 0x2b, HOST_T0, x->view + STACK(base));
     asm_gs(x->a, 0x3b, HOST_T0, x->view + (write ? STACK(limit_w) : STACK(limit_r)));
     return asm_jcc(x->a, ASM_AE);
 }
 
-u32 xlat_window_fits(struct xlat *x, unsigned size)
+static u32 window_fits(struct xlat *x, unsigned size)
 {
     compare_t0(x->a, (u32)PAGE_SIZE - size);
     return asm_jcc(x->a, ASM_A);
@@ -207,16 +202,10 @@ static void stack_address(struct xlat *x, s32 disp)
         asm_mov(x->a, HOST_T0, HOST_SP);
 }
 
-u32 xlat_delta_slot(const struct xlat *x, unsigned group)
+/* Where the delta of a group's accesses is kept. */
+static u32 delta_slot(const struct xlat *x, unsigned group)
 {
     return x->group[group].window ? x->view + STACK(delta) : GS(j.delta) + 8 * group;
-}
-
-void xlat_delta_complete(struct xlat *x, unsigned base, unsigned seg)
-{
-    if (base == REG_IPBASE)
-        asm_gs(x->a, 0x03, HOST_T1, GS_REG(REG_IPBASE));
-    add_segment(x, HOST_T1, seg);
 }
 
 /* T0 = the linear address that (m) is about. Clobbers T1. */
@@ -229,7 +218,7 @@ static void place_address(struct xlat *x, const struct xlat_miss *m)
     } else {
         x->i = m->index;
         address(x, HOST_T0, true, m->disp);
-        add_segment(x, HOST_T0, current(x)->seg);
+        xlat_add_segment(x, HOST_T0, current(x)->seg);
     }
 }
 
@@ -254,46 +243,60 @@ void xlat_emit_misses(struct xlat *x)
     x->a = hot;
 }
 
+void xlat_group_check(struct xlat *x, unsigned group, unsigned base, struct xlat_miss *m,
+                      void (*refuse)(struct xlat *x, u32 from))
+{
+    const struct xlat_group *g = &x->group[group];
+
+    m->write = g->write;
+    m->window = g->window;
+    m->size = (u16)(g->hi - g->lo);
+    if (g->window) {
+        m->from = window_compare(x, g->write);
+        xlat_miss_from(x, m);
+        if (m->size > 8)
+            refuse(x, window_fits(x, m->size));
+        if (g->align > 1)
+            refuse(x, misaligned(x, g->align));
+        return;
+    }
+    tlb_index(x);
+    if (g->align > 1)
+        refuse(x, misaligned(x, g->align));
+    match(x, g->write);
+    compare_t0(x->a, (u32)PAGE_SIZE - m->size);
+    m->from = asm_jcc(x->a, ASM_A);
+    xlat_miss_from(x, m);
+    load_delta(x, g->write);
+    if (base == REG_IPBASE)
+        asm_gs(x->a, 0x03, HOST_T1, GS_REG(REG_IPBASE));
+    xlat_add_segment(x, HOST_T1, g->seg);
+    asm_gs_store(x->a, HOST_T1, delta_slot(x, group));
+}
+
 /* The leader's check of its group, whose first byte is at (disp) off the registers of its access. T1 is then what members find. */
 static void lead(struct xlat *x, unsigned group, unsigned which, unsigned base, s32 disp)
 {
-    const struct xlat_group *g = &x->group[group];
     struct xlat_miss m = {.place = which == ACCESS_STACK ? PLACE_STACK : PLACE_OPERAND,
                           .retry = x->a->at,
-                          .write = g->write,
-                          .window = g->window,
-                          .size = (u16)(g->hi - g->lo),
                           .disp = disp};
 
-    if (which == ACCESS_STACK)
+    if (which == ACCESS_STACK) {
         stack_address(x, disp);
-    else
+    } else {
         address(x, HOST_T0, true, disp);
-    if (g->window) {
-        m.from = xlat_window_compare(x, g->write);
-        xlat_miss_from(x, &m);
-        if (m.size > 8)
-            xlat_slow_from(x, xlat_window_fits(x, m.size));
-        if (g->align > 1)
-            xlat_slow_from(x, xlat_aligned(x, g->align));
-        asm_gs_load(x->a, HOST_T1, xlat_delta_slot(x, group));
-        return;
+        xlat_add_segment(x, HOST_T0, x->group[group].seg);
     }
-    add_segment(x, HOST_T0, g->seg);
-    xlat_tlb_index(x);
-    if (g->align > 1)
-        xlat_slow_from(x, xlat_aligned(x, g->align));
-    m.from = xlat_tlb_compare(x, m.size, g->write);
-    xlat_miss_from(x, &m);
-    xlat_delta_complete(x, base, g->seg);
-    asm_gs_store(x->a, HOST_T1, xlat_delta_slot(x, group));
+    xlat_group_check(x, group, base, &m, xlat_slow_from);
+    if (x->group[group].window)
+        asm_gs_load(x->a, HOST_T1, delta_slot(x, group));
 }
 
 /* T1 = the group's delta, if it is not there. */
 static void want_delta(struct xlat *x, unsigned group)
 {
     if (x->t1_group != group)
-        asm_gs_load(x->a, HOST_T1, xlat_delta_slot(x, group));
+        asm_gs_load(x->a, HOST_T1, delta_slot(x, group));
     x->t1_group = (u8)group;
     x->t1_next = (u8)group;
 }
@@ -362,7 +365,7 @@ static void check_window(struct xlat *x, s32 disp, bool write)
         .place = PLACE_STACK, .retry = x->a->at, .write = write, .window = true, .disp = disp};
 
     stack_address(x, disp);
-    m.from = xlat_window_compare(x, write);
+    m.from = window_compare(x, write);
     if (x->careful)
         xlat_miss_from(x, &m);
     else /* the window must not move while a group may rely on it */
@@ -394,10 +397,10 @@ static void check_operand(struct xlat *x, unsigned size, unsigned align, bool wr
                           .disp = (s32)in->disp};
 
     xlat_mem_ea(x, HOST_T0, true);
-    add_segment(x, HOST_T0, in->seg);
-    xlat_tlb_index(x);
+    xlat_add_segment(x, HOST_T0, in->seg);
+    tlb_index(x);
     if (align > 1)
-        xlat_slow_from(x, xlat_aligned(x, align));
+        xlat_slow_from(x, misaligned(x, align));
     match(x, write);
     if (is_simple(in)) /* delta at once: the access then waits for nothing but it */
         load_delta(x, write);

@@ -36,15 +36,6 @@ static bool is_plain(u16 mnemonic)
     case ZYDIS_MNEMONIC_CWD:
     case ZYDIS_MNEMONIC_CDQ:
     case ZYDIS_MNEMONIC_CQO:
-    case ZYDIS_MNEMONIC_SHL:
-    case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR:
-    case ZYDIS_MNEMONIC_ROL:
-    case ZYDIS_MNEMONIC_ROR:
-    case ZYDIS_MNEMONIC_RCL:
-    case ZYDIS_MNEMONIC_RCR:
-    case ZYDIS_MNEMONIC_SHLD:
-    case ZYDIS_MNEMONIC_SHRD:
     case ZYDIS_MNEMONIC_IMUL:
     case ZYDIS_MNEMONIC_MUL:
     case ZYDIS_MNEMONIC_BT:
@@ -85,7 +76,8 @@ static bool is_plain(u16 mnemonic)
     case ZYDIS_MNEMONIC_LAHF:
         return true;
     default:
-        return (mnemonic >= ZYDIS_MNEMONIC_CMOVB && mnemonic <= ZYDIS_MNEMONIC_CMOVZ) ||
+        return xlat_is_shift(mnemonic) ||
+               (mnemonic >= ZYDIS_MNEMONIC_CMOVB && mnemonic <= ZYDIS_MNEMONIC_CMOVZ) ||
                (mnemonic >= ZYDIS_MNEMONIC_SETB && mnemonic <= ZYDIS_MNEMONIC_SETZ &&
                 mnemonic != ZYDIS_MNEMONIC_SETSSBSY);
     }

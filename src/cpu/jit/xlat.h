@@ -140,6 +140,9 @@ struct xlat {
 
 /* --- flags.c --- */
 
+/* A shift or rotation, also of two registers. */
+bool xlat_is_shift(u16 mnemonic);
+
 /* Fill x->flags and x->self_in. */
 void xlat_flags_analyse(struct xlat *x);
 
@@ -209,27 +212,16 @@ void xlat_stream_address(struct xlat *x, unsigned group);
 
 /* --- mem.c again --- */
 
-/* T1 = the offset in its table of the entry for the page of the address in T0. */
-void xlat_tlb_index(struct xlat *x);
-
-/* The TLB entry at T1 against the address in T0, for (size) bytes; T0 is then the offset in the page. Returns the jump of a miss. */
-u32 xlat_tlb_compare(struct xlat *x, unsigned size, bool write);
-
-/* The address in T0 must be a multiple of (align). Returns the jump taken if not. */
-u32 xlat_aligned(struct xlat *x, unsigned align);
+/* Add the base of FS or GS, if (seg) is one of them, to (reg). */
+void xlat_add_segment(struct xlat *x, unsigned reg, unsigned seg);
 
 /*
- * The stack window against the address in T0, for up to 8 bytes; T0 is then the offset in the page. For more, that must fit.
- * Both return the jump of a miss.
+ * Check all bytes of (group), the first of which is at the linear address in T0. (m) says what the check began with
+ * and is filled in; (refuse) gets the jumps of what is no miss. What members add to their addresses, of which (base) is the base
+ * register, is then in their slot; T0 is the offset in the page.
  */
-u32 xlat_window_compare(struct xlat *x, bool write);
-u32 xlat_window_fits(struct xlat *x, unsigned size);
-
-/* Add what is added to an address before it is a linear one, and what the group's accesses leave out, to T1. */
-void xlat_delta_complete(struct xlat *x, unsigned base, unsigned seg);
-
-/* Where the delta of a group's accesses is kept. */
-u32 xlat_delta_slot(const struct xlat *x, unsigned group);
+void xlat_group_check(struct xlat *x, unsigned group, unsigned base, struct xlat_miss *m,
+                      void (*refuse)(struct xlat *x, u32 from));
 
 /* The current insn's slow path: its op is called instead. One more jump leads there. */
 void xlat_slow_from(struct xlat *x, u32 at);
