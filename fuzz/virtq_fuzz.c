@@ -10,7 +10,6 @@
 #include "driver.h"
 #include "fuzz.h"
 #include "virtio/blk.h"
-#include "virtio/console.h"
 #include "virtio/rng.h"
 #include "virtio/vsock.h"
 
@@ -33,30 +32,15 @@ enum op {
     OP_DESC,       /* queue, index, descriptor in short form */
     OP_OFFER_KICK, /* queue, head */
     OP_START,      /* features, queues */
-    OP_HOST,       /* console: write, resume, open, close, resize; vsock: a packed descriptor */
+    OP_PACKED,     /* vsock: a descriptor of a packed ring */
     OP_COUNT,
 };
 
-static struct driver drivers[4];
-static struct virtio_device *console;
-static size_t console_take;
-static volatile u8 output_sum; /* what is read must be readable */
-
-static size_t output(void *opaque, const void *data, size_t len)
-{
-    size_t n = len < console_take ? len : console_take;
-
-    for (size_t i = 0; i < n; i++)
-        output_sum += ((const u8 *)data)[i];
-    console_take -= n;
-    return n;
-}
+static struct driver drivers[3];
+static bool ready;
 
 static void set_up(void)
 {
-    static const struct virtio_console_port_ops ops = {.output = output};
-    static const struct virtio_console_port_config ports[] = {
-        {NULL, true, &ops, NULL}, {"in", false, &ops, NULL}, {"out", false, &ops, NULL}};
     int fd = memfd_create("disk", MFD_CLOEXEC);
     struct uvirt_vsock_config host = {.size = sizeof(host), .cid = VMADDR_CID_HOST};
     struct virtio_vsock_options guest = {.guest_cid = 3};
@@ -65,39 +49,12 @@ static void set_up(void)
 
     if (fd < 0 || ftruncate(fd, DISK_SIZE) || virtio_rng_create(&rng) ||
         virtio_blk_create(&(struct virtio_blk_backend){.fd = fd, .serial = "fuzz"}, &blk) ||
-        virtio_console_create(ports, ARRAY_SIZE(ports), &console) ||
         uvirt_vsock_create(&host, &context) || virtio_vsock_create(context, &guest, &vsock))
         abort();
     driver_open(&drivers[0], rng);
     driver_open(&drivers[1], blk);
-    driver_open(&drivers[2], console);
-    driver_open(&drivers[3], vsock);
-}
-
-static void host_op(struct fuzz_input *in)
-{
-    static const u8 text[64];
-    u8 what = fuzz_u8(in), port = fuzz_u8(in) % 4, n = fuzz_u8(in);
-
-    switch (what % 5) {
-    case 0:
-        virtio_console_write(console, port, text, n % (sizeof(text) + 1));
-        break;
-    case 1:
-        console_take = n;
-        virtio_console_resume(console, port);
-        break;
-    case 2:
-        virtio_console_set_open(console, port, n & 1);
-        break;
-    case 3:
-        virtio_console_resize(console, port, n, n);
-        break;
-    default:
-        virtio_console_stalled(console, port);
-        virtio_console_guest_open(console, port);
-        break;
-    }
+    driver_open(&drivers[2], vsock);
+    ready = true;
 }
 
 /* A descriptor whose address is in the driver's memory more often than not. */
@@ -162,7 +119,7 @@ static void step(struct driver *v, struct fuzz_input *in)
         break;
     case OP_START:
         at = fuzz_u8(in);
-        if (v == &drivers[3])
+        if (v == &drivers[2])
             driver_start(v,
                          V1 | (u64)(at & 7) | (u64)(at >> 6) << 28 |
                              (u64)(at >> 3 & 3) << VIRTIO_F_RING_PACKED,
@@ -173,8 +130,6 @@ static void step(struct driver *v, struct fuzz_input *in)
         break;
     default:
         if (v == &drivers[2])
-            host_op(in);
-        else if (v == &drivers[3])
             packed_op(v, in);
         break;
     }
@@ -185,13 +140,12 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     struct fuzz_input in = {data, size};
     struct driver *v;
 
-    if (!console)
+    if (!ready)
         set_up();
     v = &drivers[fuzz_u8(&in) % ARRAY_SIZE(drivers)];
     virtio_mmio_reset(v->t);
     memset(v->ram, 0, POKE_SPAN);
     driver_rings(v);
-    console_take = 1 << 20;
     for (unsigned i = 0; i < OPS_MAX && in.size; i++)
         step(v, &in);
     for (unsigned i = 0; i < PAGE_SIZE; i++) {

@@ -129,13 +129,6 @@ void virtio_device_used(struct virtio_device *d, struct virtq *q)
         d->signal(d, VIRTIO_MMIO_INT_VRING);
 }
 
-void virtio_device_config_changed(struct virtio_device *d)
-{
-    d->config_gen++;
-    if (virtio_device_live(d) && d->signal)
-        d->signal(d, VIRTIO_MMIO_INT_CONFIG);
-}
-
 void virtio_config_copy(void *buf, u32 off, u32 len, const void *config, size_t size)
 {
     size_t n = off < size ? size - off : 0;

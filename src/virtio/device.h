@@ -10,7 +10,7 @@
 #include <linux/virtio_ring.h>
 
 /*
- * A device file (rng.c, blk.c, console.c) embeds struct virtio_device and fills (ops). A
+ * A device file (rng.c, blk.c, net.c) embeds struct virtio_device and fills (ops). A
  * transport (mmio.c) owns the register interface and drives the device through the
  * functions below. One lock, the VMM's, protects a device and its transport: call
  * everything with the device lock held.
@@ -42,7 +42,6 @@ struct virtio_device {
     u64 features; /* offered */
     u64 acked;    /* what the driver wrote; final once FEATURES_OK is set */
     u8 status;
-    u32 config_gen;
     unsigned nr_queues;
     struct virtq *queues;
 
@@ -80,9 +79,6 @@ bool virtio_device_live(const struct virtio_device *d);
 
 /* Interrupt for queue (q) if the driver wants one for what was pushed. */
 void virtio_device_used(struct virtio_device *d, struct virtq *q);
-
-/* Configuration space has changed: new generation, configuration interrupt. */
-void virtio_device_config_changed(struct virtio_device *d);
 
 /* True if the driver accepted feature bit (bit). */
 static inline bool virtio_device_has(const struct virtio_device *d, unsigned bit)

@@ -124,7 +124,7 @@ static u32 reg_read(struct virtio_mmio *t, u64 off)
     case VIRTIO_MMIO_SHM_BASE_HIGH:
         return ~0u; /* no such region (virtio 4.2.2) */
     case VIRTIO_MMIO_CONFIG_GENERATION:
-        return d->config_gen;
+        return 0; /* no device here changes its configuration */
     default:
         return 0;
     }
@@ -276,6 +276,8 @@ void virtio_mmio_redrive(struct virtio_mmio *t)
 {
     if (t->isr)
         t->irq(t->opaque, true);
+    for (unsigned q = 0; q < t->dev->nr_queues; q++)
+        virtio_device_notify(t->dev, q);
 }
 
 struct virtio_device *virtio_mmio_device(struct virtio_mmio *t)

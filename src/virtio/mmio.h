@@ -37,7 +37,8 @@ void virtio_mmio_notify(struct virtio_mmio *t, u32 q);
 
 /*
  * Save the registers and the device, or load them into fresh ones (state.h). The line is not touched:
- * virtio_mmio_redrive() raises it again where the interrupt chips have been loaded. Device lock held.
+ * virtio_mmio_redrive() raises it again where the interrupt chips have been loaded, and looks at all queues:
+ * a driver that saw the device take its last notification sends no other. Device lock held.
  */
 struct state;
 void virtio_mmio_state(struct virtio_mmio *t, struct state *s);

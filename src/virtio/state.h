@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Saved state of virtio devices, their queues and open chains.
+// Saved state of virtio devices and their queues.
 #pragma once
 
 #include "base/state.h"
@@ -19,6 +19,3 @@ static inline bool virtio_device_saves(const struct virtio_device *d)
 
 /* Everything of (d), with its queues and what its type adds (virtio_device_ops.state). */
 void virtio_device_state(struct virtio_device *d, struct state *s);
-
-/* A chain of (q) that the device holds, with how far it has come. For virtio_device_ops.state. */
-void virtq_chain_state(struct virtq_chain *c, const struct virtq *q, struct state *s);

@@ -206,11 +206,6 @@ void board_redrive(struct board *b)
 {
     if (b->com1.line)
         com1_irq(b, true);
-    for (unsigned i = 0; i < b->nr_virtio; i++) {
-        struct virtio_device *d = virtio_mmio_device(b->virtio[i].transport);
-
+    for (unsigned i = 0; i < b->nr_virtio; i++)
         virtio_mmio_redrive(b->virtio[i].transport);
-        for (unsigned q = 0; q < d->nr_queues; q++)
-            virtio_device_notify(d, q);
-    }
 }

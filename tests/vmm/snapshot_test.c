@@ -2,7 +2,7 @@
 // Whole VMs on the software engine: what is saved, loaded and saved again is the same; pausing; refusals.
 #include "tap.h"
 #include "virtio/blk.h"
-#include "virtio/console.h"
+#include "virtio/net.h"
 #include "virtio/rng.h"
 #include "vmm/snapshot/parts.h"
 
@@ -25,15 +25,17 @@
 static const struct kvm_backend *const be = &kvm_backend_soft;
 static struct vmm_error err;
 
-static size_t drop(void *opaque, const void *data, size_t len)
+static void drop(void *opaque, const void *frame, size_t len)
 {
-    return len;
+}
+
+static void nothing(void *opaque)
+{
 }
 
 static struct vm *make_vm(const struct snapshot_plan *plan, unsigned devices)
 {
-    static const struct virtio_console_port_ops ops = {.output = drop};
-    static const struct virtio_console_port_config port = {"test", false, &ops, NULL};
+    struct virtio_net_options net = {.kick = nothing, .transmit = drop};
     struct vm_config cfg = {.backend = be, .cpus = CPUS, .memory = MEMORY};
     struct virtio_blk_backend disk = {.fd = memfd_create("disk", MFD_CLOEXEC)};
     struct virtio_device *d[3] = {NULL};
@@ -42,7 +44,7 @@ static struct vm *make_vm(const struct snapshot_plan *plan, unsigned devices)
     if (plan)
         cfg.cpu_cpuid = (const struct kvm_cpuid2 *const *)plan->cpuid;
     if (disk.fd < 0 || ftruncate(disk.fd, DISK) || vm_create(&cfg, &vm, &err) ||
-        virtio_console_create(&port, 1, &d[0]) || virtio_rng_create(&d[1]) ||
+        virtio_net_create(&net, &d[0]) || virtio_rng_create(&d[1]) ||
         virtio_blk_create(&disk, &d[2])) {
         printf("Bail out! %s\n", err.text);
         exit(99);

@@ -7,7 +7,7 @@
 #include "vmm/error.h"
 
 #define SNAPSHOT_MAGIC   "UVIRTSNP"
-#define SNAPSHOT_VERSION 2
+#define SNAPSHOT_VERSION 3
 
 /* What a section holds. Numbers are the file's, and never change their meaning. */
 enum snapshot_type {
