@@ -3,9 +3,10 @@
 
 /*
  * usage: vhost_long_test [GIGABYTES [SECONDS]]; 10 and 60 if not said. Streams and records run
- * both ways at once, in sizes from one byte to above a packet's. A record carries its number
- * and length; all bytes go into a sum at both ends.
+ * both ways at once, in sizes from one byte to above a packet's, and every byte, boundary and
+ * MSG_EOR is compared with what it has to be (../vsock/lane.h).
  */
+#include "../vsock/lane.h"
 #include "pair.h"
 
 #include "vhost/frontend.h"
@@ -18,96 +19,29 @@
      BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM) | BIT(VIRTIO_RING_F_EVENT_IDX))
 #define PAIRS   4
 #define SLOTS   1000
-#define LEN_MAX 150000
+#define LONGEST 150000
 
-struct lane {
-    sock *s;
-    bool records, good;
-    unsigned seed;
-    u64 most, bytes, sum;
-};
-
-/* A sum that costs less than the transfer. */
-static u64 add_up(u64 sum, const u8 *p, size_t n)
+static ssize_t lane_do_send(void *end, const void *buf, size_t len, int flags)
 {
-    u64 w;
-
-    for (; n >= 8; n -= 8, p += 8) {
-        memcpy(&w, p, 8);
-        sum = (sum ^ w) * 0x9e3779b97f4a7c15ull;
-    }
-    for (; n; n--)
-        sum = (sum ^ *p++) * 0x100000001b3ull;
-    return sum;
+    return do_send(end, buf, len, flags);
 }
 
-static void *send_lane(void *arg)
+static ssize_t lane_do_recv(void *end, void *buf, size_t len, int *flags)
 {
-    struct lane *l = arg;
-    u64 *buf = malloc(LEN_MAX + 8), number = 0;
-
-    l->good = true;
-    while (l->bytes < l->most && l->good) {
-        size_t n = 1 + (size_t)rand_r(&l->seed) % (rand_r(&l->seed) % 3 ? LEN_MAX : 2000);
-
-        for (size_t i = 2; i < n / 8; i += 16)
-            buf[i] = (u64)rand_r(&l->seed) << 32 | i;
-        if (l->records && n < 16)
-            n = 16;
-        if (l->records) {
-            buf[0] = number++;
-            buf[1] = n;
-            l->sum = add_up(l->sum, (u8 *)buf, n);
-        } else {
-            /* Reads cut a stream elsewhere: the sum goes by bytes that are all alike. */
-            memset(buf, (int)(l->seed & 0xff), n);
-            l->sum += n * (l->seed & 0xff);
-        }
-        l->good = do_send(l->s, buf, n, 0) == (ssize_t)n;
-        l->bytes += n;
-    }
-    uvirt_vsock_shutdown(l->s, SHUT_WR);
-    free(buf);
-    return NULL;
+    return do_recv(end, buf, len, 0, flags);
 }
 
-static u64 add_bytes(const u8 *p, size_t n)
+static void lane_do_shut(void *end)
 {
-    u64 sum = 0;
-
-    for (size_t i = 0; i < n; i++)
-        sum += p[i];
-    return sum;
-}
-
-static void *receive_lane(void *arg)
-{
-    struct lane *l = arg;
-    u64 *buf = malloc(LEN_MAX + 8), number = 0;
-    ssize_t n;
-
-    l->good = true;
-    while ((n = do_recv(l->s, buf, LEN_MAX, 0, NULL)) > 0) {
-        if (l->records) {
-            l->good &= n >= 16 && buf[0] == number++ && buf[1] == (u64)n;
-            l->sum = add_up(l->sum, (u8 *)buf, (size_t)n);
-        } else {
-            l->sum += add_bytes((u8 *)buf, (size_t)n);
-        }
-        l->bytes += (u64)n;
-    }
-    l->good &= !n;
-    free(buf);
-    return NULL;
+    uvirt_vsock_shutdown(end, SHUT_WR);
 }
 
 static void test_traffic(struct uvirt_vsock *guest, u32 guest_cid, struct uvirt_vsock *host,
                          u32 host_cid, u64 bytes, const char *name)
 {
-    static struct lane lanes[PAIRS * 4];
-    pthread_t threads[PAIRS * 4];
+    struct lane_end ends[PAIRS][2];
     sock *p[PAIRS][2];
-    u64 total = 0;
+    u64 total = 0, done[2];
     bool good = true;
 
     for (unsigned i = 0; i < PAIRS; i++) {
@@ -121,25 +55,27 @@ static void test_traffic(struct uvirt_vsock *guest, u32 guest_cid, struct uvirt_
             exit(1);
         uvirt_vsock_close(l);
     }
-    /* Lane 4i sends on end 0 and 4i + 1 receives it on end 1; 4i + 2 and + 3 the other way. */
-    for (unsigned i = 0; i < PAIRS * 4; i++) {
-        unsigned end = i % 4 == 0 || i % 4 == 3 ? 0 : 1;
+    for (unsigned i = 0; i < PAIRS * 2; i++) {
+        struct lane l = {.send = lane_do_send,
+                         .recv = lane_do_recv,
+                         .shut = lane_do_shut,
+                         .end = p[i / 2][i & 1],
+                         .records = i & 2,
+                         .eor = true,
+                         .longest = LONGEST,
+                         .most = bytes / (PAIRS * 2)};
 
-        lanes[i] = (struct lane){
-            .s = p[i / 4][end], .records = i / 4 & 1, .seed = i + 1, .most = bytes / (PAIRS * 2)};
-        pthread_create(&threads[i], NULL, i & 1 ? receive_lane : send_lane, &lanes[i]);
+        lane_start(&ends[i / 2][i & 1], &l, i / 2, i & 1);
     }
-    for (unsigned i = 0; i < PAIRS * 4; i++)
-        pthread_join(threads[i], NULL);
-    for (unsigned i = 0; i < PAIRS * 4; i += 2) {
-        good &= lanes[i].good && lanes[i + 1].good && lanes[i].bytes == lanes[i + 1].bytes &&
-                lanes[i].sum == lanes[i + 1].sum;
-        total += lanes[i].bytes;
+    for (unsigned i = 0; i < PAIRS; i++) {
+        for (unsigned k = 0; k < 2; k++)
+            done[k] = lane_join(&ends[i][k]);
+        good &= done[0] && done[0] == done[1];
+        total += done[0];
+        close_pair(p[i]);
     }
     ok(good && total >= bytes, "%s: %.2f GB of streams and records both ways", name,
        (double)total / 1e9);
-    for (unsigned i = 0; i < PAIRS; i++)
-        close_pair(p[i]);
 }
 
 static unsigned left(struct uvirt_vsock *v)
@@ -268,6 +204,7 @@ int main(int argc, char **argv)
     double gigabytes = argc > 1 ? strtod(argv[1], NULL) : 10;
     int seconds = argc > 2 ? atoi(argv[2]) : 60;
 
+    lane_begin();
     test_loopback((u64)(gigabytes * 1e9 / 3));
     test_seats((u64)(gigabytes * 1e9 / 3), seconds);
     test_vhost((u64)(gigabytes * 1e9 / 3));
