@@ -6,10 +6,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LIBRARY "libuvirt-preload.so"
@@ -126,6 +133,34 @@ static int set_environment(const struct exec_options *o)
     return 0;
 }
 
+/*
+ * What the library does not see, of programs that are static or go round libc, gets no AF_VSOCK
+ * socket: the kernel's own would reach another hypervisor. 0 or -errno; a kernel without
+ * seccomp has no such guard.
+ */
+static int forbid_kernel_vsock(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 6),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_VSOCK, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog prog = {.len = ARRAY_SIZE(code), .filter = code};
+
+    /* Root may do it as it is. Others must give up set-user-ID programs, under which no library would be anyway. */
+    if (!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) || errno == EINVAL)
+        return 0;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        return -errno;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) ? -errno : 0;
+}
+
 int cmd_exec(int argc, char **argv)
 {
     char library[PATH_MAX], program[PATH_MAX], cwd[PATH_MAX];
@@ -158,6 +193,9 @@ int cmd_exec(int argc, char **argv)
     rc = preload(library);
     if (rc)
         return cli_error("exec: LD_PRELOAD: %s", strerror(-rc));
+    rc = o.vsock ? forbid_kernel_vsock() : 0;
+    if (rc)
+        return cli_error("exec: seccomp: %s", strerror(-rc));
     execv(program, argv + at);
     cli_error("%s: %s", argv[at], strerror(errno));
     return EXIT_CANNOT_RUN;

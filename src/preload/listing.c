@@ -253,7 +253,8 @@ static bool stream_is_ours(const char *path)
 {
     enum preload_kind kind = preload_kind(AT_FDCWD, path);
 
-    return kind == PRELOAD_FILE || kind == PRELOAD_DEVICE || kind == PRELOAD_ABSENT;
+    return kind == PRELOAD_FILE || kind == PRELOAD_DEVICE || kind == PRELOAD_ABSENT ||
+           preload_vsock_is_device(path);
 }
 
 PRELOAD_EXPORT FILE *fopen(const char *restrict path, const char *restrict mode)

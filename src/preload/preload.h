@@ -60,6 +60,7 @@ bool preload_has_kvm(void);
  * AF_VSOCK's part of calls that have several owners. Each returns true if the call was
  * vsock's, with what libc returns in the last argument, errno included.
  */
+bool preload_vsock_is_device(const char *path);
 bool preload_vsock_open(const char *path, int flags, int *fd);
 bool preload_vsock_close(int fd, int *rc);
 bool preload_vsock_ioctl(int fd, unsigned long request, unsigned long arg, int *rc);

@@ -88,6 +88,8 @@ extern bool vsk_with_kvm;   /* with it: it is to have a /dev/kvm too */
 
 /* vsock_tag.c */
 
+#define VSK_CACHED 65536 /* descriptors that are remembered; those beyond are asked every time */
+
 /* Is (fd) one of ours? Asks the socket. */
 bool vsk_get(int fd, u64 *tag);
 
@@ -147,8 +149,14 @@ u64 vsk_accepted(u64 listener, const struct sockaddr_un *addr, socklen_t len);
 /* Does the listener that (fd) is connected to take marked records? */
 bool vsk_peer_marks(int fd);
 
-/* close(): removes the file of a bound socket that nobody else holds. */
-int vsk_close(int fd, u64 tag);
+/* True, with its path: (fd) is a socket of ours that was bound to a port. */
+bool vsk_own_path(int fd, struct sockaddr_un *ret);
+
+/* Remove the file of a bound socket if nobody holds that any more. */
+void vsk_remove_dead(const struct sockaddr_un *addr);
+
+/* close() of a socket of ours, which removes that file too. */
+int vsk_close(int fd);
 
 /* vsock_connect.c */
 
@@ -226,4 +234,6 @@ bool vsk_epoll_used(void);
 
 /* (fd) has begun or ended a connect(): what the kernel watches changes. */
 void vsk_epoll_update(int fd);
-void vsk_epoll_forget(int fd);
+
+/* Descriptors (first) to (last) are about to be closed. */
+void vsk_epoll_forget(int first, int last);

@@ -12,8 +12,6 @@
 #include "preload/vsock.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -39,9 +37,9 @@ __attribute__((destructor)) static void end(void)
     int saved = errno;
     u64 tag;
 
-    for (int fd = 0; vsk_dir && fd < 65536; fd++) {
+    for (int fd = 0; vsk_dir && fd < VSK_CACHED; fd++) {
         if (vsk_peek(fd, &tag) && vsk_get(fd, &tag) && tag & VSK_LISTEN)
-            vsk_close(fd, tag);
+            vsk_close(fd);
     }
     errno = saved;
 }
@@ -167,63 +165,6 @@ PRELOAD_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_
 
     return vsk_get(fd, &tag) ? (int)libc_done(vsk_getsockopt(fd, tag, level, name, value, len))
                              : LIBC(getsockopt)(fd, level, name, value, len);
-}
-
-/* --- descriptors --- */
-
-PRELOAD_EXPORT int dup(int fd)
-{
-    int rc = LIBC(dup)(fd);
-
-    vsk_note(rc);
-    return rc;
-}
-
-PRELOAD_EXPORT int dup2(int fd, int to)
-{
-    int rc = LIBC(dup2)(fd, to);
-
-    vsk_note(rc);
-    return rc;
-}
-
-PRELOAD_EXPORT int dup3(int fd, int to, int flags)
-{
-    int rc = LIBC(dup3)(fd, to, flags);
-
-    vsk_note(rc);
-    return rc;
-}
-
-static int fcntl_any(int fd, int command, void *arg)
-{
-    int rc = LIBC(fcntl64)(fd, command, arg);
-
-    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
-        vsk_note(rc);
-    return rc;
-}
-
-PRELOAD_EXPORT int fcntl(int fd, int command, ...)
-{
-    va_list ap;
-    void *arg;
-
-    va_start(ap, command);
-    arg = va_arg(ap, void *);
-    va_end(ap);
-    return fcntl_any(fd, command, arg);
-}
-
-PRELOAD_EXPORT int fcntl64(int fd, int command, ...)
-{
-    va_list ap;
-    void *arg;
-
-    va_start(ap, command);
-    arg = va_arg(ap, void *);
-    va_end(ap);
-    return fcntl_any(fd, command, arg);
 }
 
 /* --- data --- */

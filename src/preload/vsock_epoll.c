@@ -90,7 +90,12 @@ int vsk_epoll_ctl(int ep, int op, int fd, struct epoll_event *event)
     return 0;
 }
 
-void vsk_epoll_forget(int fd)
+static bool within(int fd, int first, int last)
+{
+    return fd >= first && fd <= last;
+}
+
+void vsk_epoll_forget(int first, int last)
 {
     vsk_saved saved;
 
@@ -98,7 +103,7 @@ void vsk_epoll_forget(int fd)
         return;
     vsk_lock(&saved);
     for (struct entry *e = entries; e < entries + nr_entries; e++) {
-        if (e->fd == fd || e->ep == fd)
+        if (within(e->fd, first, last) || within(e->ep, first, last))
             e->ep = e->fd = -1;
     }
     vsk_unlock(&saved);

@@ -27,9 +27,14 @@ void preload_vsock_opened(int fd)
     vsk_forget(fd);
 }
 
+bool preload_vsock_is_device(const char *path)
+{
+    return vsk_dir && path && !strcmp(path, DEVICE);
+}
+
 bool preload_vsock_open(const char *path, int flags, int *fd)
 {
-    if (!vsk_dir || !path || strcmp(path, DEVICE))
+    if (!preload_vsock_is_device(path))
         return false;
     *fd = (int)libc_done(RAW(SYS_openat, AT_FDCWD, "/dev/null", flags & ~(O_CREAT | O_TRUNC)));
     return true;
@@ -37,7 +42,7 @@ bool preload_vsock_open(const char *path, int flags, int *fd)
 
 bool preload_vsock_access(const char *path, int mode, int *rc)
 {
-    if (!vsk_dir || !path || strcmp(path, DEVICE))
+    if (!preload_vsock_is_device(path))
         return false;
     *rc = (int)libc_done(mode & X_OK ? -EACCES : 0);
     return true;
@@ -49,12 +54,10 @@ bool preload_vsock_close(int fd, int *rc)
 
     if (!vsk_dir || fd < 0)
         return false;
-    vsk_epoll_forget(fd);
+    vsk_epoll_forget(fd, fd);
     if (!vsk_get(fd, &tag))
         return false;
-    vsk_stale(fd);
-    vsk_forget(fd);
-    *rc = (int)libc_done(vsk_close(fd, tag));
+    *rc = (int)libc_done(vsk_close(fd));
     return true;
 }
 
@@ -85,6 +88,10 @@ bool preload_vsock_syscall(long number, const unsigned long a[6], long *rc)
     }
     if (number == SYS_socketpair && INT(0) == AF_VSOCK) {
         *rc = socketpair(INT(0), INT(1), INT(2), PTR(3));
+        return true;
+    }
+    if (number == SYS_close_range) {
+        *rc = close_range((unsigned)a[0], (unsigned)a[1], INT(2));
         return true;
     }
     if (!vsk_get(FD(0), &tag))

@@ -367,21 +367,37 @@ bool vsk_peer_marks(int fd)
     return n.marks;
 }
 
-int vsk_close(int fd, u64 tag)
+bool vsk_own_path(int fd, struct sockaddr_un *ret)
 {
-    struct sockaddr_un addr;
     struct name n = {0};
-    int lock, rc;
+    u64 tag;
 
-    if (tag & VSK_BOUND)
-        own_name(fd, SYS_getsockname, &addr, &n);
-    rc = (int)RAW(SYS_close, fd);
-    if (n.kind != NAME_PATH)
-        return rc;
-    lock = lock_dir();
-    if (lock >= 0 && probe(&addr) == DEAD)
-        RAW(SYS_unlink, addr.sun_path);
+    if (!vsk_get(fd, &tag) || !(tag & VSK_BOUND))
+        return false;
+    own_name(fd, SYS_getsockname, ret, &n);
+    return n.kind == NAME_PATH;
+}
+
+void vsk_remove_dead(const struct sockaddr_un *addr)
+{
+    int lock = lock_dir();
+
+    if (lock >= 0 && probe(addr) == DEAD)
+        RAW(SYS_unlink, addr->sun_path);
     if (lock >= 0)
         RAW(SYS_close, lock);
+}
+
+int vsk_close(int fd)
+{
+    struct sockaddr_un addr;
+    bool bound = vsk_own_path(fd, &addr);
+    int rc;
+
+    vsk_stale(fd);
+    vsk_forget(fd); /* before another thread is given the number */
+    rc = (int)RAW(SYS_close, fd);
+    if (bound)
+        vsk_remove_dead(&addr);
     return rc;
 }

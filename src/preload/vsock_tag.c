@@ -11,15 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CACHED 65536
 #define LOCALS 1024
 
 const char *vsk_dir;
 bool vsk_with_kvm;
 _Atomic bool vsk_had_connecting, vsk_had_lowat, vsk_had_zerocopy;
 
-/* 0: not ours. Descriptors beyond it are asked every time. */
-static _Atomic u64 cache[CACHED];
+/* 0: not ours. */
+static _Atomic u64 cache[VSK_CACHED];
 
 static struct vsk_local locals[LOCALS]; /* protected by the lock */
 static unsigned nr_locals;
@@ -45,7 +44,7 @@ bool vsk_in_vfork(void)
 
 static void remember(int fd, u64 tag)
 {
-    if (fd < CACHED && cache[fd] != tag && (cache[fd] || !vsk_in_vfork()))
+    if (fd < VSK_CACHED && cache[fd] != tag && (cache[fd] || !vsk_in_vfork()))
         cache[fd] = tag;
     if (tag & VSK_CONNECTING)
         vsk_had_connecting = true;
@@ -55,7 +54,7 @@ static void remember(int fd, u64 tag)
 
 bool vsk_get(int fd, u64 *tag)
 {
-    if (!vsk_dir || fd < 0 || (fd < CACHED && !cache[fd]))
+    if (!vsk_dir || fd < 0 || (fd < VSK_CACHED && !cache[fd]))
         return false;
     if (!read_tag(fd, tag)) {
         vsk_forget(fd);
@@ -71,7 +70,7 @@ bool vsk_peek(int fd, u64 *tag)
 
     if (!vsk_dir || fd < 0)
         return false;
-    if (fd >= CACHED)
+    if (fd >= VSK_CACHED)
         return read_tag(fd, tag);
     v = cache[fd];
     if (v & VSK_CONNECTING) /* another process may have ended that */
@@ -100,7 +99,7 @@ void vsk_note(int fd)
 
 void vsk_forget(int fd)
 {
-    if (fd >= 0 && fd < CACHED && cache[fd] && !vsk_in_vfork())
+    if (fd >= 0 && fd < VSK_CACHED && cache[fd] && !vsk_in_vfork())
         cache[fd] = 0;
 }
 
@@ -200,7 +199,7 @@ void vsk_stale(int fd)
     struct vsk_local *l;
     vsk_saved saved;
 
-    if (!nr_locals)
+    if (!nr_locals || vsk_in_vfork())
         return;
     vsk_lock(&saved);
     l = vsk_local(fd, false);

@@ -136,13 +136,16 @@ static int report(const struct sets *s, const struct pollfd *p, int n)
 
 static int select_any(const struct sets *s, const struct timespec *timeout, const sigset_t *mask)
 {
-    size_t size = ((size_t)s->n + 1) * sizeof(struct pollfd);
-    struct pollfd *p =
-        (void *)RAW(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct pollfd few[ON_STACK], *p = few;
+    size_t size = (size_t)s->n * sizeof(few[0]);
     int n, rc;
 
-    if ((unsigned long)p > -4096ul)
-        return -ENOMEM;
+    if (s->n > ON_STACK) {
+        p = (void *)RAW(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                        0);
+        if ((unsigned long)p > -4096ul)
+            return -ENOMEM;
+    }
     n = fill(s, p);
     rc = vsk_poll(p, (nfds_t)n, timeout, mask);
     for (int i = 0; i < n && rc > 0; i++) {

@@ -19,11 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/*
- * No program of the test may ever reach the kernel's own AF_VSOCK: socket() and socketpair()
- * of that family kill the process and so fail the test. Inherited by all that it starts.
- */
-static inline int forbid_kernel_vsock(void)
+/* What the kernel does with socket() and socketpair() of AF_VSOCK. Inherited by all that is started. */
+static inline int catch_kernel_vsock(u32 action)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -31,7 +28,7 @@ static inline int forbid_kernel_vsock(void)
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_VSOCK, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, action),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog prog = {.len = ARRAY_SIZE(code), .filter = code};
@@ -42,10 +39,19 @@ static inline int forbid_kernel_vsock(void)
 }
 
 /*
- * Call first in main(). Outside of `uvirt exec` it runs the program again inside, with a new
+ * No program of the test may ever reach the kernel's own AF_VSOCK: that kills the process and
+ * so fails the test.
+ */
+static inline int forbid_kernel_vsock(void)
+{
+    return catch_kernel_vsock(SECCOMP_RET_KILL_PROCESS);
+}
+
+/*
+ * Outside of `uvirt exec` it runs the program again inside, with a new
  * directory, and ends with its status. Inside it returns that directory's path.
  */
-static inline const char *under_exec(char **argv)
+static inline const char *under_exec_with(u32 action)
 {
     const char *uvirt = getenv("UVIRT_TEST_UVIRT"), *dir = getenv("UVIRT_VSOCK_DIR");
     char path[] = "/tmp/uvirt-test-XXXXXX", command[64], self[4096] = {0};
@@ -62,7 +68,7 @@ static inline const char *under_exec(char **argv)
         exit(1);
     pid = fork();
     if (!pid) {
-        if (!forbid_kernel_vsock())
+        if (!catch_kernel_vsock(action))
             execl(uvirt, uvirt, "exec", "--vsock", path, "--", self, NULL);
         _exit(125);
     }
@@ -74,6 +80,12 @@ static inline const char *under_exec(char **argv)
     if (system(command))
         exit(1);
     exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+/* Call first in main(). */
+static inline const char *under_exec(char **argv)
+{
+    return under_exec_with(SECCOMP_RET_KILL_PROCESS);
 }
 
 static inline struct sockaddr_vm vm_addr(u32 cid, u32 port)
