@@ -68,6 +68,53 @@ else
     echo "ok $((++count)) - ncat # SKIP Debian's packages ncat and socat are not installed"
 fi
 
+# in_guest COMMAND...: in a guest with CID 5, beside; its output is in $work/peer.
+in_guest() {
+    beside timeout -k 5 120 "$uvirt" run --kernel "$(kernel 6.12)" --vsock "cid=5,path=$dir" -- "$@"
+}
+
+# again COMMAND...: until it ends well, as a guest takes a while to listen, or the guest has gone. Its stdin is $work/in.
+again() {
+    rc=1
+    while [ $rc != 0 ] && kill -0 "$peer" 2>/dev/null; do
+        rc=0
+        "$@" <"$work/in" >"$work/out" 2>"$work/err" || rc=$?
+        [ $rc = 0 ] || sleep 0.3
+    done
+}
+
+# ncat_with NUMBER... : ncat that stays a moment for the answer when its input has ended.
+ncat_with() {
+    { cat; sleep 2; } | "${under[@]}" ncat --vsock "$@"
+}
+
+if command -v ncat >/dev/null && command -v socat >/dev/null; then
+    echo text >"$work/in"
+    in_guest socat VSOCK-LISTEN:6000 PIPE </dev/null
+    again "${under[@]}" socat -t9 - VSOCK-CONNECT:5:6000
+    point "socat to socat in a guest" served text
+    in_guest socat VSOCK-LISTEN:6001 PIPE </dev/null
+    again ncat_with 5 6001
+    point "ncat to socat in a guest" served text
+    in_guest ncat --vsock -l 6002 </dev/null
+    again "${under[@]}" socat -u - VSOCK-CONNECT:5:6002
+    point "socat to ncat in a guest" eval 'served "" && [ "$(cat "$work/peer")" = text ]'
+    beside "${under[@]}" socat VSOCK-LISTEN:6003 PIPE
+    listening 6003
+    run run --kernel "$(kernel 6.12)" --vsock "cid=5,path=$dir" -- socat -t9 - VSOCK-CONNECT:2:6003 <"$work/in"
+    point "socat in a guest to socat" served text
+    beside "${under[@]}" ncat --vsock -l 6005
+    listening 6005
+    run run --kernel "$(kernel 6.12)" --vsock "cid=5,path=$dir" -- socat -u - VSOCK-CONNECT:2:6005 <"$work/in"
+    point "socat in a guest to ncat" eval 'served "" && [ "$(cat "$work/peer")" = text ]'
+    beside "${under[@]}" socat VSOCK-LISTEN:6004 PIPE
+    listening 6004
+    { cat "$work/in"; sleep 4; } | run run --kernel "$(kernel 6.12)" --vsock "cid=5,path=$dir" -- ncat --vsock 2 6004
+    point "ncat in a guest to socat" served text
+else
+    echo "ok $((++count)) - socat and ncat with a guest # SKIP Debian's packages ncat and socat are not installed"
+fi
+
 for link in '' -static; do
     # shellcheck disable=SC2086
     ${CC:-cc} -std=gnu17 -D_GNU_SOURCE -O2 $link -o "$work/user$link" "$top/tests/guest/vsock_user.c" ||
