@@ -3,6 +3,7 @@
 #include "under_exec.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 
@@ -38,7 +39,7 @@ static void create(void)
     close(fd);
     fd = socket(AF_UNIX, SOCK_STREAM, 0);
     ok(!getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &v, &len) && v == AF_UNIX,
-       "AF_UNIX is still AF_UNIX");
+       "libkrun #510: AF_UNIX is still AF_UNIX");
     close(fd);
 }
 
@@ -59,7 +60,8 @@ static void bind_rules(void)
     ok(!vm_bind(s, VMADDR_CID_ANY, 5000), "any CID, port 5000");
     ok(vm_is(vm_name(s, false), VMADDR_CID_ANY, 5000), "getsockname()");
     ok(fails(vm_bind(s, VMADDR_CID_ANY, 5001), EINVAL), "a second bind()");
-    ok(fails(vm_bind(t, VMADDR_CID_ANY, 5000), EADDRINUSE), "the port is taken");
+    ok(fails(vm_bind(t, VMADDR_CID_ANY, 5000), EADDRINUSE),
+       "libkrun #860, vsock-emulation-layer: the port is taken");
     ok(fails(vm_bind(t, VMADDR_CID_HOST, 5000), EADDRINUSE), "for a single CID too");
     ok(fails(vm_bind(q, VMADDR_CID_ANY, 5000), EADDRINUSE), "and for SEQPACKET");
     ok(fails(vm_connect(t, VMADDR_CID_LOCAL, 5000), ECONNRESET), "bound is not listening");
@@ -77,7 +79,7 @@ static void bind_rules(void)
     a = vm_name(t, false);
     ok(any.svm_port > 1023 && any.svm_port != VMADDR_PORT_ANY && a.svm_port > 1023 &&
            a.svm_port != any.svm_port && a.svm_cid == VMADDR_CID_HOST,
-       "two of them, above the reserved ones");
+       "libkrun #818, vsock-emulation-layer: two of them, above the reserved ones, and told");
     close(s);
     close(t);
 }
@@ -155,7 +157,8 @@ static void connections(int type, const char *what)
        what);
     ok(fcntl(s, F_GETFD) == FD_CLOEXEC && fcntl(s, F_GETFL) & O_NONBLOCK, "%s: with its flags",
        what);
-    ok(vm_is(vm_name(s, true), VMADDR_CID_LOCAL, own), "%s: so does getpeername()", what);
+    ok(vm_is(vm_name(s, true), VMADDR_CID_LOCAL, own),
+       "vsock-emulation-layer: %s: so does getpeername()", what);
     ok(vm_is(vm_name(s, false), VMADDR_CID_HOST, port), "%s: its own address is what was called",
        what);
     close(c);
@@ -253,6 +256,34 @@ static void many(void)
     close(l);
 }
 
+static void *wait_in_accept(void *l)
+{
+    int fd = accept(*(int *)l, NULL, NULL);
+
+    close(fd);
+    return NULL;
+}
+
+/* getsockname() and more while a thread waits in accept(). */
+static void while_accepting(void)
+{
+    int n, c = socket(AF_VSOCK, SOCK_STREAM, 0);
+    socklen_t len = sizeof(n);
+    pthread_t thread;
+    u32 port;
+    int l = vm_listen(SOCK_STREAM, &port);
+
+    pthread_create(&thread, NULL, wait_in_accept, &l);
+    usleep(20000);
+    ok(vm_is(vm_name(l, false), VMADDR_CID_ANY, port) &&
+           !getsockopt(l, SOL_SOCKET, SO_TYPE, &n, &len) && n == SOCK_STREAM,
+       "libkrun #819: a listener has its name while a thread waits in accept()");
+    ok(!vm_connect(c, VMADDR_CID_LOCAL, port), "which somebody ends");
+    pthread_join(thread, NULL);
+    close(c);
+    close(l);
+}
+
 int main(int argc, char **argv)
 {
     const char *dir = under_exec(argv);
@@ -266,6 +297,7 @@ int main(int argc, char **argv)
     refusals();
     device();
     many();
+    while_accepting();
     is_u64(names_in(dir), 0, "no name is left behind");
     return tap_done();
 }

@@ -15,7 +15,7 @@ static void duplicates(void)
     vm_pair(SOCK_SEQPACKET, fd);
     d = dup(fd[0]);
     close(fd[0]);
-    ok(send(d, "dup", 3, MSG_EOR) == 3 && read(fd[1], b, 8) == 3, "dup()");
+    ok(send(d, "dup", 3, MSG_EOR) == 3 && read(fd[1], b, 8) == 3, "vsock-emulation-layer: dup()");
     ok(dup2(d, 200) == 200 && send(200, "x", 1, 0) == 1 &&
            vm_name(200, true).svm_family == AF_VSOCK,
        "dup2()");

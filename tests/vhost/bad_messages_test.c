@@ -91,7 +91,15 @@ static void test_messages(void)
         exit(99);
     ok(refused(msg(0, 0), "request 0"), "request 0");
     ok(refused(msg(99, 0), "request 99"), "a request that there is not");
-    ok(refused(msg(VHOST_USER_SET_LOG_BASE, 16), "request 6"), "logging, which was not offered");
+    ok(refused(msg(VHOST_USER_SET_LOG_BASE, 16), "request 6"),
+       "CVE-2020-10722: a log, which was not offered");
+    for (u32 request = 31; request <= 32; request++) { /* GET_ and SET_INFLIGHT_FD */
+        m = msg(request, 24);
+        m.nr_fds = 1;
+        m.fds[0] = memory;
+        ok(refused(m, request == 31 ? "request 31" : "request 32"),
+           "CVE-2020-10726, CVE-2022-0669: inflight memory, which was not offered");
+    }
     ok(refused(msg(VHOST_USER_GET_FEATURES, 8), "GET_FEATURES"), "a payload where there is none");
     ok(refused(msg(VHOST_USER_SET_FEATURES, 4), "SET_FEATURES"), "half a payload");
     ok(refused(number(VHOST_USER_SET_FEATURES, BIT(63), -1), "SET_FEATURES"),
@@ -105,7 +113,8 @@ static void test_messages(void)
     ok(refused(state(VHOST_USER_SET_VRING_NUM, 0, 0), "VRING_NUM"), "a ring without entries");
     ok(refused(state(VHOST_USER_SET_VRING_NUM, 0, 1 << 16), "VRING_NUM"), "a ring too large");
     ok(refused(state(VHOST_USER_SET_VRING_ENABLE, 0, 2), "ENABLE"), "neither on nor off");
-    ok(refused(state(VHOST_USER_GET_VRING_BASE, 200, 0), "VRING_BASE"), "the base of no ring");
+    ok(refused(state(VHOST_USER_GET_VRING_BASE, 200, 0), "VRING_BASE"),
+       "CVE-2020-10723: the base of no ring");
     ok(refused(number(VHOST_USER_SET_VRING_KICK, 0, -1), "KICK"), "a kick without its descriptor");
     ok(refused(number(VHOST_USER_SET_VRING_KICK, 0x100, null), "KICK"), "a kick with one too many");
     ok(refused(number(VHOST_USER_SET_VRING_KICK, 7, null), "KICK"), "a kick for no ring");
@@ -115,9 +124,10 @@ static void test_messages(void)
     ok(refused(table(0, MEMORY, 0, 0, pipes[0]), "MEM_TABLE"), "memory that is a pipe");
     ok(refused(table(0, MEMORY, 0, 0, null), "MEM_TABLE"), "memory that is a device");
     ok(refused(table(0, 2 * MEMORY, 0, 0, memory), "MEM_TABLE"), "memory that is shorter");
-    ok(refused(table(0, MEMORY, 0, PAGE_SIZE, memory), "MEM_TABLE"), "memory that ends before");
+    ok(refused(table(0, MEMORY, 0, PAGE_SIZE, memory), "MEM_TABLE"),
+       "CVE-2018-1059: memory that ends before");
     ok(refused(table(0, MEMORY, 0, ~0ull & PAGE_MASK, memory), "MEM_TABLE"),
-       "an offset that wraps");
+       "CVE-2020-10722: an offset that wraps");
     ok(refused(table(~0ull & PAGE_MASK, MEMORY, 0, 0, memory), "MEM_TABLE"), "a place that wraps");
     ok(refused(table(0, 0, 0, 0, memory), "MEM_TABLE"), "no memory at all");
     ok(refused(table(12, MEMORY, 0, 0, memory), "MEM_TABLE"), "memory in the midst of a page");
@@ -142,6 +152,46 @@ static void test_messages(void)
     close(pipes[0]);
     close(pipes[1]);
     close(null);
+}
+
+/* Rings whose addresses are no memory, or whose ends are not. */
+static void test_translation(void)
+{
+    static const struct {
+        const char *name;
+        u64 desc, avail, used;
+    } rows[] = {
+        {"CVE-2020-10725: descriptors outside of all memory", 1ull << 40, 0x1000, 0x2000},
+        {"CVE-2020-10725: an address that wraps", ~15ull, 0x1000, 0x2000},
+        {"CVE-2018-1059: descriptors that begin in memory and end in none", MEMORY - 64, 0, 0x2000},
+        {"CVE-2018-1059: a used ring that does", 0, 0x1000, MEMORY - 64},
+    };
+    int memory = memfd_create("m", MFD_CLOEXEC), kick = eventfd(0, EFD_CLOEXEC);
+
+    if (ftruncate(memory, MEMORY))
+        exit(99);
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        unsigned ends = d.ends;
+        int fd = dial_to(path);
+        struct vhost_user_msg m[] = {
+            number(VHOST_USER_SET_FEATURES, BIT(VIRTIO_F_VERSION_1), -1),
+            table(0, MEMORY, 0, 0, memory),
+            state(VHOST_USER_SET_VRING_NUM, 0, 64),
+            number(VHOST_USER_SET_VRING_KICK, 0, kick),
+            msg(VHOST_USER_SET_VRING_ADDR, sizeof(struct vhost_user_vring_addr)),
+        };
+
+        m[4].payload.addr = (struct vhost_user_vring_addr){
+            .index = 0, .desc = rows[i].desc, .avail = rows[i].avail, .used = rows[i].used};
+        for (size_t k = 0; k < ARRAY_SIZE(m); k++)
+            vhost_user_send(fd, &m[k]);
+        ok(is_over(fd), "%s", rows[i].name);
+        close(fd);
+        while (d.ends == ends)
+            usleep(1000);
+    }
+    close(memory);
+    close(kick);
 }
 
 /* Bytes that are no whole message. */
@@ -258,12 +308,17 @@ static void test_alive(void)
 
 int main(void)
 {
+    unsigned fds;
+
     *strrchr(path, '/') = 0;
     if (!mkdtemp(path))
         return 99;
     path[strlen(path)] = '/';
     device_open(&d, path);
+    fds = open_fds();
     test_messages();
+    test_translation();
+    is_u64(open_fds(), fds, "descriptors of messages that were refused are closed");
     test_pieces();
     test_many_fds();
     test_replaced_fds();

@@ -63,7 +63,7 @@ static void test_queue_registers(void)
     driver_set(&v, VIRTIO_MMIO_QUEUE_NUM, 0);
     driver_set(&v, VIRTIO_MMIO_QUEUE_DESC_LOW, 0);
     driver_set(&v, VIRTIO_MMIO_QUEUE_READY, 1);
-    is_u64(driver_reg(&v, VIRTIO_MMIO_STATUS), 15, "a ready queue holds still");
+    is_u64(driver_reg(&v, VIRTIO_MMIO_STATUS), 15, "CVE-2026-5747: a ready queue holds still");
     driver_set(&v, VIRTIO_MMIO_QUEUE_READY, 0);
     is_u64(driver_reg(&v, VIRTIO_MMIO_QUEUE_READY), 0, "a queue can be stopped");
     driver_set(&v, VIRTIO_MMIO_QUEUE_NUM, 3);

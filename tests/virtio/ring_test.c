@@ -292,7 +292,8 @@ static void test_bad_device(bool packed)
     attach(&d, &q, &l);
     c.mem = m;
     virtq_push(&q, &c);
-    is_u64(virtq_driver_used(&d, &token, &len), -EPROTO, "%s: used, but never given", l.name);
+    is_u64(virtq_driver_used(&d, &token, &len), -EPROTO, "MigTD #989: %s: used, but never given",
+           l.name);
     attach(&d, &q, &l);
     virtq_driver_add(&d, &s, 0, 1, &c);
     c.head = 999;
@@ -303,8 +304,8 @@ static void test_bad_device(bool packed)
     c.head = 0;
     c.written = 101;
     virtq_push(&q, &c);
-    is_u64(virtq_driver_used(&d, &token, &len), -EPROTO, "%s: more written than there is room",
-           l.name);
+    is_u64(virtq_driver_used(&d, &token, &len), -EPROTO,
+           "MigTD #943: %s: more written than there is room", l.name);
     attach(&d, &q, &l);
     virtq_driver_add(&d, &s, 1, 0, &c);
     virtq_push(&q, &c);

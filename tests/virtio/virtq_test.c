@@ -57,7 +57,7 @@ static void test_start(void)
         {"one entry", 1, DATA, DATA + 0x400, DATA + 0x800, 0},
         {"rings in different slots", 16, DATA, DRIVER_RAM2, DATA + 0x800, 0},
         {"driver's parts in read-only memory", 16, DRIVER_ROM, DRIVER_ROM + 0x400, DATA, 0},
-        {"no entries", 0, DATA, DATA + 0x400, DATA + 0x800, -EINVAL},
+        {"mvm #1861: no entries", 0, DATA, DATA + 0x400, DATA + 0x800, -EINVAL},
         {"not a power of two", 12, DATA, DATA + 0x400, DATA + 0x800, -EINVAL},
         {"larger than offered", 128, DATA, DATA + 0x800, DATA + 0xc00, -EINVAL},
         {"descriptors misaligned", 16, DATA + 8, DATA + 0x400, DATA + 0x800, -EINVAL},
@@ -186,10 +186,10 @@ static void test_bad_descriptors(void)
         u16 flags, next;
     } rows[] = {
         {"points at itself", DATA, 1, NEXT, 0},
-        {"next out of range", DATA, 1, NEXT, DRIVER_QUEUE_SIZE},
+        {"mvm #1861: next out of range", DATA, 1, NEXT, DRIVER_QUEUE_SIZE},
         {"next far out of range", DATA, 1, NEXT, 0xffff},
         {"buffer in a hole", HOLE, 1, 0, 0},
-        {"buffer that ends in a hole", DRIVER_RAM2 + PAGE_SIZE - 1, 2, WRITE, 0},
+        {"CVE-2018-1059: buffer that ends in a hole", DRIVER_RAM2 + PAGE_SIZE - 1, 2, WRITE, 0},
         {"buffer of 4 GiB", DATA, 0xffffffff, WRITE, 0},
         {"buffer that wraps", -8ull, 16, 0, 0},
         {"writable buffer in read-only memory", DRIVER_ROM, 8, WRITE, 0},

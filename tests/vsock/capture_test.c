@@ -58,7 +58,7 @@ static void check_packets(u32 port)
     }
     ok(at == size && sane, "every packet has its headers, lengths and payload");
     ok(connects == 2 && payloads == 2 && ends >= 1, "two to connect, two with payload, an end");
-    ok(data, "the payload is what was sent");
+    ok(data, "CVE-2026-46207: the payload is what was sent");
 }
 
 /* Everything that waits in (fd); the packets' number, and how many were dropped before the last. */

@@ -127,7 +127,8 @@ static void test_reset(struct seat *s)
     seat_run(s);
     connect_ends(s, SOCK_STREAM, false, end);
     virtio_vsock_transport_reset(s->dev);
-    is_u64(do_recv(end[1], &c, 1, MSG_DONTWAIT, NULL), -ECONNRESET, "TRANSPORT_RESET, too");
+    is_u64(do_recv(end[1], &c, 1, MSG_DONTWAIT, NULL), -ECONNRESET,
+           "vhost-device #936: TRANSPORT_RESET, too");
     ok(!driver_used(&s->v, 2, &id, &len), "the event waits for a buffer");
     driver_add(&s->v, 2, &(struct virtq_seg){DRIVER_DATA + 0x7f000, 4}, 0, 1);
     memset(driver_at(&s->v, DRIVER_DATA + 0x7f000), 0xff, 4);
@@ -187,17 +188,18 @@ static void test_bad_packets(struct seat *s)
     ok(!answer(s).op, "and nothing is answered");
     raw(s, 77, 2, VIRTIO_VSOCK_OP_REQUEST, 0, 44);
     driver_used(&s->v, 1, &id, &len);
-    ok(!answer(s).op, "a foreign source CID is dropped");
+    ok(!answer(s).op, "Firecracker: a foreign source CID is dropped");
     raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_REQUEST, 0, 44);
     driver_used(&s->v, 1, &id, &len);
     h = answer(s);
     ok(h.op == VIRTIO_VSOCK_OP_RST && h.src_cid == 2 && h.dst_cid == GUEST_CID &&
            h.src_port == PORT && h.dst_port == 9 && h.type == 1,
-       "refused: RST at once, swapped");
+       "vhost-device #943, libkrun: refused: RST at once, swapped");
     raw(s, GUEST_CID, 88, VIRTIO_VSOCK_OP_REQUEST, 0, 44);
     driver_used(&s->v, 1, &id, &len);
     h = answer(s);
-    ok(h.op == VIRTIO_VSOCK_OP_RST && h.src_cid == 88, "another CID: RST from there");
+    ok(h.op == VIRTIO_VSOCK_OP_RST && h.src_cid == 88,
+       "vhost-device: an unknown CID: RST from there");
     raw(s, GUEST_CID, 2, VIRTIO_VSOCK_OP_RST, 0, 44);
     driver_used(&s->v, 1, &id, &len);
     ok(!answer(s).op, "RST is never answered with RST");

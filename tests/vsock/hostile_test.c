@@ -110,13 +110,13 @@ static void test_types(void)
     open_device(false);
     l = listener(v, SOCK_STREAM, PORT, 4);
     inject(9, 2, VIRTIO_VSOCK_OP_REQUEST, 0, "", 0);
-    ok(ends_in(VIRTIO_VSOCK_OP_RST), "REQUEST of another type: RST");
+    ok(ends_in(VIRTIO_VSOCK_OP_RST), "Firecracker #5595: REQUEST of another type: RST");
     inject(9, 7, VIRTIO_VSOCK_OP_REQUEST, 0, "", 0);
     ok(ends_in(VIRTIO_VSOCK_OP_RST), "unknown type: RST");
     inject(9, 1, RW, 0, "x", 1);
     ok(ends_in(VIRTIO_VSOCK_OP_RST), "data without a connection: RST");
     inject(9, 1, VIRTIO_VSOCK_OP_RST, 0, "", 0);
-    ok(!next().type, "RST without a connection: nothing");
+    ok(!next().type, "Firecracker, Cloud Hypervisor #8692: RST without a connection: nothing");
     vsock_device_start(dev, true, false);
     uvirt_vsock_close(l);
     l = listener(v, SOCK_SEQPACKET, PORT, 4);
@@ -159,7 +159,7 @@ static void test_credit(void)
     inject(9, 1, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0, "", 0);
     is_u64(do_send(s, big, 10, MSG_DONTWAIT), 10, "an honest answer lets it go on");
     inject(9, 1, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0, "", 0);
-    ok(ends_in(VIRTIO_VSOCK_OP_CREDIT_UPDATE), "CREDIT_REQUEST is answered");
+    ok(ends_in(VIRTIO_VSOCK_OP_CREDIT_UPDATE), "libkrun: a STREAM's CREDIT_REQUEST is answered");
     for (int i = 0; i < 4; i++)
         inject(9, 1, RW, 0, big, 65536);
     ok(!next().type, "as much as was granted is taken");
@@ -193,7 +193,8 @@ static void test_updates(void)
         while ((h = next()).type)
             known = h.fwd_cnt;
     }
-    ok(!stalled, "one-way transfer on explicit CREDIT_UPDATEs, guest's window below ours");
+    ok(!stalled,
+       "libkrun #656: one-way transfer on explicit CREDIT_UPDATEs, guest's window below ours");
     uvirt_vsock_close(s);
     close_device("updates");
 }
@@ -244,10 +245,10 @@ static void test_records(void)
     inject(9, 2, RW, EOM, "", 0);
     ok(do_recv(s, back, sizeof(back), 0, &f) == 5004 && !f && !memcmp(back, "ab", 2) &&
            !memcmp(back + 5002, "cd", 2),
-       "pieces up to EOM make a message; EOR is not invented");
+       "Firecracker #5595: pieces up to EOM make a message; EOR is not invented");
     ok(do_recv(s, back, sizeof(back), 0, &f) == 4 && f == MSG_EOR, "EOR with EOM");
     ok(uvirt_vsock_poll(s) & POLLIN, "an empty message is there to read");
-    ok(do_recv(s, back, 9, MSG_DONTWAIT, &f) == 0, "and is read as such");
+    ok(do_recv(s, back, 9, MSG_DONTWAIT, &f) == 0, "Firecracker #5595: and is read as such");
     is_u64(do_recv(s, back, 9, MSG_DONTWAIT, &f), -EAGAIN, "it is not the end");
     inject(9, 2, VSOCK_OP_SEQ_BEGIN, 0, "\0\0\0\0\5\0\0\0", 8);
     ok(ends_in(VIRTIO_VSOCK_OP_RST), "markers on an eom connection: RST");
@@ -360,7 +361,7 @@ static void test_connect(void)
     skip_all();
     answer_connect(c, VIRTIO_VSOCK_OP_CREDIT_REQUEST);
     ok(next().op == VIRTIO_VSOCK_OP_RST && get_int(c, SO_ERROR) == EPROTO,
-       "CREDIT_REQUEST before RESPONSE: EPROTO");
+       "libkrun #267: CREDIT_REQUEST before RESPONSE: EPROTO");
     do_connect(c, GUEST, 50, true);
     answer_connect(c, VIRTIO_VSOCK_OP_RST);
     is_u64(get_int(c, SO_ERROR), ECONNRESET, "RST: ECONNRESET");
@@ -394,7 +395,7 @@ static void test_reuse(void)
     inject(9, 1, VIRTIO_VSOCK_OP_REQUEST, 0, "", 0);
     b = do_accept(l);
     ok(b && next().op == VIRTIO_VSOCK_OP_RESPONSE && !next().type,
-       "RST crossing RST, then the ports again: no stale RST");
+       "Cloud Hypervisor #8692: RST crossing RST, then the ports again: no stale RST");
     inject(9, 1, RW, 0, "data", 4);
     inject(9, 1, VIRTIO_VSOCK_OP_SHUTDOWN, 3, "", 0);
     inject(9, 1, VIRTIO_VSOCK_OP_REQUEST, 0, "", 0);
@@ -422,7 +423,7 @@ static void test_reuse(void)
     close_device("reuse");
 }
 
-/* The transport goes away under its sockets (CVE-2018-14625, -2021-26708, -2025-38461). */
+/* The transport goes away under its sockets. */
 static void test_gone(void)
 {
     sock *s, *t, *c;
@@ -438,7 +439,8 @@ static void test_gone(void)
     do_send(s, big, 1000, 0);
     vsock_device_free(dev);
     dev = NULL;
-    is_u64(do_recv(s, back, 9, 0, NULL), 4, "the device is gone: data stays");
+    is_u64(do_recv(s, back, 9, 0, NULL), 4,
+           "CVE-2018-14625, CVE-2021-26708, CVE-2025-38461: the device is gone: data stays");
     is_u64(do_recv(s, &x, 1, 0, NULL), -ECONNRESET, "then ECONNRESET");
     is_u64(do_send(s, &x, 1, 0), -EPIPE, "EPIPE");
     is_u64(do_recv(t, &x, 1, 0, NULL), -ECONNRESET, "a record cut off is none");

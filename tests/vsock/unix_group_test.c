@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Guests of one directory reach each other by CID, and host programs of it by port.
+#include "transfer.h"
 #include "unix_host.h"
 
 /* (g) of (w) connects to CID (cid); the other guest's end, or NULL. */
@@ -19,7 +20,8 @@ static void test_streams(struct wire *a, struct wire *b)
         return;
     uvirt_vsock_getsockname(s, &me);
     uvirt_vsock_getpeername(r, &peer);
-    ok(peer.svm_cid == 3 && peer.svm_port == me.svm_port, "which sees its CID and port");
+    ok(peer.svm_cid == 3 && peer.svm_port == me.svm_port,
+       "iperf-vsock #7: which sees its CID and port");
     ok(do_send(s, "to b", 4, 0) == 4 && do_recv(r, buf, 4, MSG_WAITALL, NULL) == 4 &&
            do_send(r, "to a", 4, 0) == 4 && do_recv(s, buf, 4, MSG_WAITALL, NULL) == 4 &&
            !memcmp(buf, "to a", 4),
@@ -34,7 +36,7 @@ static void test_streams(struct wire *a, struct wire *b)
     uvirt_vsock_close(l);
     s = new_sock(a->guest, SOCK_STREAM);
     ok(do_connect(s, 4, 2000, false) == -ECONNRESET, "nobody listens in the sibling: RST");
-    ok(do_connect(s, 9, 2000, false) == -ECONNRESET, "no such sibling: RST");
+    ok(do_connect(s, 9, 2000, false) == -ECONNRESET, "vhost-device: no such sibling: RST");
     ok(do_connect(s, 0, 2000, false) == -ECONNRESET, "CID 0: RST");
     uvirt_vsock_close(s);
 }
@@ -83,7 +85,7 @@ static void test_fairness(struct wire *a, struct wire *b)
             break;
         sent += n > 0 ? (size_t)n : 0;
     }
-    ok(sent < 4 << 20, "a sibling that does not read stops the sender");
+    ok(sent < 4 << 20, "vhost-device: a sibling that does not read stops the sender");
     for (unsigned i = 0; i < 64; i++) {
         same = same && do_send(s, data, 4096, 0) == 4096 &&
                do_recv(r, got, 4096, MSG_WAITALL, NULL) == 4096 && !memcmp(got, data, 4096);
@@ -101,6 +103,64 @@ static void test_fairness(struct wire *a, struct wire *b)
     uvirt_vsock_close(l);
     free(data);
     free(got);
+}
+
+static sock *flooded;
+static _Atomic bool stop;
+
+/* One byte a packet, as many as go. */
+static void *flood(void *arg)
+{
+    while (!stop) {
+        if (do_send(flooded, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+            pause_ms(1);
+    }
+    return arg;
+}
+
+static void *drain(void *arg)
+{
+    char buf[500];
+
+    while (do_recv(arg, buf, sizeof(buf), 0, NULL) > 0)
+        ;
+    return NULL;
+}
+
+/* Both siblings send at once, more than there is room for anywhere; and one sends tiny packets only. */
+static void test_crossing(struct wire *a, struct wire *b)
+{
+    sock *l = listener(b->guest, SOCK_STREAM, 2004, 8), *p[2], *fr, *r;
+    sock *s = new_sock(a->guest, SOCK_STREAM);
+    pthread_t threads[2];
+    char back[100];
+    bool good = true;
+
+    p[0] = new_sock(a->guest, SOCK_STREAM);
+    p[1] = cross(p[0], l, 4, 2004);
+    if (!ok(p[1] != NULL, "one more"))
+        return;
+    transfer(p, 4 << 20, "vhost-device #384, #494: siblings that send to each other at once");
+    close_pair(p);
+    flooded = new_sock(a->guest, SOCK_STREAM);
+    fr = cross(flooded, l, 4, 2004);
+    r = cross(s, l, 4, 2004);
+    if (!ok(fr && r, "two more"))
+        return;
+    pthread_create(&threads[0], NULL, flood, NULL);
+    pthread_create(&threads[1], NULL, drain, fr);
+    for (unsigned i = 0; i < 200; i++)
+        good = good && do_send(s, back, sizeof(back), 0) == sizeof(back) &&
+               do_recv(r, back, sizeof(back), MSG_WAITALL, NULL) == sizeof(back);
+    ok(good, "gitlab vsock #1: many small packets of one connection do not starve another");
+    stop = true;
+    pthread_join(threads[0], NULL);
+    uvirt_vsock_close(flooded);
+    pthread_join(threads[1], NULL);
+    uvirt_vsock_close(fr);
+    uvirt_vsock_close(s);
+    uvirt_vsock_close(r);
+    uvirt_vsock_close(l);
 }
 
 /* Programs of the directory listen at DIR/2_PORT, and have CID 2 and ports of their own. */
@@ -167,6 +227,7 @@ int main(void)
     test_streams(&a, &b);
     test_records(&a, &b);
     test_fairness(&a, &b);
+    test_crossing(&a, &b);
     test_programs(&a);
     wire_close(&a);
     wire_close(&b);

@@ -133,7 +133,8 @@ static void test_hello(struct wire *w)
             uvirt_vsock_close(g);
         close(fd);
     }
-    ok(good, "CONNECT cut at every byte, with payload behind it: nothing is lost");
+    ok(good, "Cloud Hypervisor #7195, Firecracker, vhost-device: CONNECT cut at every byte, "
+             "payload behind it: nothing is lost");
 
     fd = dial_raw(path_of("v", ""), SOCK_STREAM);
     send(fd, line, sizeof(line) - 1, 0);
@@ -150,7 +151,7 @@ static void test_hello(struct wire *w)
     close(fd);
     g = accept_soon(l);
     ok(g && do_recv(g, buf, 7, MSG_WAITALL, NULL) == 7 && do_recv(g, buf, 1, 0, NULL) <= 0,
-       "a client that is gone before OK: its bytes arrive, then the end");
+       "vhost-device: a client that is gone before OK: its bytes arrive, then the end");
     uvirt_vsock_close(g);
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -170,7 +171,7 @@ static void test_hello(struct wire *w)
     close(fd);
     fd = dial_raw(path_of("v", VSOCK_UNIX_SEQPACKET), SOCK_SEQPACKET);
     send(fd, "CONNECT 1052\n", 13, 0);
-    ok(wait_closed(fd), "refused: a port with the other type");
+    ok(wait_closed(fd), "type mismatch: refused: a port with the other type");
     close(fd);
     vsock_device_stop(w->dev);
     fd = dial_raw(path_of("v", ""), SOCK_STREAM);
@@ -195,10 +196,12 @@ static void test_records(struct wire *w)
     send(fd, "", 0, 0);
     send(fd, "three", 5, 0);
     ok(do_recv(g, buf, 100, 0, NULL) == 3 && do_recv(g, buf, 100, 0, NULL) == 5,
-       "records of the host stay apart; an empty one is neither sent nor the end");
+       "Firecracker #5595: records of the host stay apart; an empty one is neither sent nor the "
+       "end");
     do_send(g, "four", 4, 0);
     do_send(g, "fifth", 5, MSG_EOR);
-    ok(recv(fd, buf, 100, 0) == 4 && recv(fd, buf, 100, 0) == 5, "records of the guest stay apart");
+    ok(recv(fd, buf, 100, 0) == 4 && recv(fd, buf, 100, 0) == 5,
+       "Firecracker #5595: records of the guest stay apart");
     ok(send(fd, big, 200000, 0) == 200000 && do_recv(g, got, 300000, 0, NULL) == 200000 &&
            !memcmp(got, big, 200000),
        "200,000 bytes in one record to the guest");
@@ -237,14 +240,15 @@ static void test_records(struct wire *w)
     ok(do_recv(g, buf, 100, 0, &flags) == 9 && !(flags & MSG_EOR) && !memcmp(buf, "in pieces", 9),
        "a record in fragments, the last one empty, is one");
     do_send(g, "eor", 3, MSG_EOR);
-    ok(recv_frames(fd, got, 100, &flags) == 3 && flags, "MSG_EOR reaches the host");
+    ok(recv_frames(fd, got, 100, &flags) == 3 && flags,
+       "MSG_EOR, which AF_UNIX drops, reaches the host");
     do_send(g, "none", 4, 0);
-    ok(recv_frames(fd, got, 100, &flags) == 4 && !flags, "and is not invented");
+    ok(recv_frames(fd, got, 100, &flags) == 4 && !flags, "Firecracker #5595: and is not invented");
     set_size(g, SO_VM_SOCKETS_BUFFER_MAX_SIZE, 1 << 20);
     set_size(g, SO_VM_SOCKETS_BUFFER_SIZE, 1 << 20);
     ok(do_send(g, big, 300000, 0) == 300000 && recv_frames(fd, got, 300000, &flags) == 300000 &&
            !memcmp(got, big, 300000),
-       "a record above the limit of datagrams to the host");
+       "limits: a record above AF_UNIX's of datagrams to the host");
     for (size_t at = 0; at < 300000; at += 60000)
         send_frame(fd, big + at, 60000, at == 240000 ? VSOCK_FRAME_EOM : 0);
     ok(do_recv(g, got, 300000, 0, NULL) == 300000 && !memcmp(got, big, 300000),
@@ -272,7 +276,8 @@ static void test_to_host(struct wire *w)
     char buf[100];
     sock *g = new_sock(w->guest, SOCK_STREAM);
 
-    ok(do_connect(g, 2, 5000, false) == -ECONNRESET, "nobody listens at PATH_5000: RST");
+    ok(do_connect(g, 2, 5000, false) == -ECONNRESET,
+       "libkrun, vhost-device #943: nobody listens at PATH_5000: RST");
     l = listen_at(path_of("v", "_5000"), SOCK_STREAM, 4);
     ok(do_connect(g, 2, 5000, false) == 0, "a guest connects to PATH_5000");
     fd = accept_who(l, &cid, &port);
@@ -287,7 +292,8 @@ static void test_to_host(struct wire *w)
     uvirt_vsock_close(g);
 
     g = new_sock(w->guest, SOCK_SEQPACKET);
-    ok(do_connect(g, 2, 5000, false) == -ECONNRESET, "a listener of the other type: RST");
+    ok(do_connect(g, 2, 5000, false) == -ECONNRESET,
+       "type mismatch: a listener of the other type: RST");
     m = listen_at(path_of("v", "_5000_seqpacket"), SOCK_SEQPACKET, 4);
     ok(do_connect(g, 2, 5000, false) == 0, "records go to PATH_5000_seqpacket beside it");
     fd = accept_who(m, &cid, &port);
@@ -339,7 +345,8 @@ static void test_backlog(struct wire *w)
         good = good && do_recv(g[i], &byte, 1, 0, NULL) == 1;
         uvirt_vsock_close(g[i]);
     }
-    ok(good, "four requests wait for a backlog of one, and all get through");
+    ok(good, "Firecracker, Cloud Hypervisor, vhost-device: a full backlog blocks nobody else, and "
+             "four requests get through");
     for (int i = 0; i < 4; i++)
         close(fd[i]);
     close(l);
@@ -413,7 +420,7 @@ static void test_limits(struct wire *w)
     for (size_t i = 0; i < ARRAY_SIZE(idle); i++)
         idle[i] = dial_raw(path_of("v", ""), SOCK_STREAM);
     fd = call_guest(w, "", SOCK_STREAM, SOCK_STREAM, 1052, &g);
-    ok(fd >= 0 && g, "clients that say nothing keep nobody out");
+    ok(fd >= 0 && g, "Firecracker, Cloud Hypervisor: clients that say nothing keep nobody out");
     close(fd);
     uvirt_vsock_close(g);
     for (size_t i = 0; i < ARRAY_SIZE(idle); i++)
@@ -433,7 +440,7 @@ static void test_timeout(void)
         return;
     fd = dial_raw(path_of("t", ""), SOCK_STREAM);
     send(fd, "CONN", 4, 0);
-    ok(wait_closed(fd), "ends a client that does not go on");
+    ok(wait_closed(fd), "Firecracker, Cloud Hypervisor: ends a client that does not go on");
     close(fd);
     wire_close(&w);
 }
