@@ -167,11 +167,21 @@ void xlat_jcc(struct xlat *x)
     if (entry != JIT_ENTRIES) {
         s = site_new(x, entry);
         s->at = out;
+        if (x->borrowing) {
+            asm_patch(x->a->rw, out, cold->at);
+            xlat_loop_restore(x, cold);
+            s->at = asm_jmp(cold);
+            emit_unlinked(x, s, off);
+            asm_patch(cold->rw, s->at, s->unlinked);
+            return;
+        }
         emit_unlinked(x, s, off);
         asm_patch(x->a->rw, out, s->unlinked);
         return;
     }
     asm_patch(x->a->rw, out, cold->at);
+    if (x->borrowing)
+        xlat_loop_restore(x, cold);
     spill_for(x, cold, off);
     if (!in_page(x, off)) {
         emit_cross(x, cold, site_new(x, JIT_MEM), off);
@@ -189,6 +199,8 @@ void xlat_jmp(struct xlat *x)
         asm_jmp_to(x->a, x->loop_at);
         return;
     }
+    if (x->borrowing)
+        xlat_loop_restore(x, x->a);
     emit_jump(x, (s64)current(x)->imm);
 }
 

@@ -149,13 +149,13 @@ static void match(struct xlat *x, bool write)
     asm_gs_base(x->a, 0x33, HOST_T0, HOST_T1, x->view + ENTRY(tag, write));
 }
 
-static void load_delta(struct xlat *x, bool write)
+/* (dst) = delta of that entry */
+static void load_delta(struct xlat *x, unsigned dst, bool write)
 {
-    asm_gs_base(x->a, 0x8b, HOST_T1, HOST_T1, x->view + ENTRY(delta, write));
+    asm_gs_base(x->a, 0x8b, dst, HOST_T1, x->view + ENTRY(delta, write));
 }
 
-/* The address in T0 must be a multiple of (align). Returns the jump taken if it is not. */
-static u32 misaligned(struct xlat *x, unsigned align)
+u32 xlat_misaligned(struct xlat *x, unsigned align)
 {
     ASM(x->a, 0x41, 0xf6, 0xc0 | (HOST_T0 & 7), align - 1); /* test t0b, align - 1 */
     return asm_jcc(x->a, ASM_NE);
@@ -230,7 +230,7 @@ void xlat_emit_misses(struct xlat *x)
     x->a = a;
     for (unsigned i = x->miss_first; i < x->nmiss; i++) {
         const struct xlat_miss *m = &x->miss[i];
-        u32 slow = m->slow == XLAT_NONE ? x->twin[0].at : x->slow[m->slow].at;
+        u32 slow = m->slow == XLAT_NONE ? x->refused_at : x->slow[m->slow].at;
 
         asm_patch(a->rw, m->from, a->at);
         place_address(x, m);
@@ -243,10 +243,31 @@ void xlat_emit_misses(struct xlat *x)
     x->a = hot;
 }
 
+/* The group's delta is in T1 or, in (home), there, and stays. */
+static void keep_delta(struct xlat *x, unsigned group, unsigned base)
+{
+    const struct xlat_group *g = &x->group[group];
+    struct asm_buf *a = x->a;
+
+    if (g->home == REG_ZERO) {
+        if (base == REG_IPBASE)
+            asm_gs(a, 0x03, HOST_T1, GS_REG(REG_IPBASE));
+        xlat_add_segment(x, HOST_T1, g->seg);
+        asm_gs_store(a, HOST_T1, delta_slot(x, group));
+        return;
+    }
+    if (base == REG_IPBASE || (g->based && xlat_in_slot(base)))
+        asm_gs(a, 0x03, g->home, GS_REG(base));
+    else if (g->based && base != REG_ZERO)
+        asm_op_mem(a, REX_W, 0x8d, g->home, g->home, base == REG_RSP ? HOST_SP : base, 0, 0);
+    xlat_add_segment(x, g->home, g->seg);
+}
+
 void xlat_group_check(struct xlat *x, unsigned group, unsigned base, struct xlat_miss *m,
                       void (*refuse)(struct xlat *x, u32 from))
 {
     const struct xlat_group *g = &x->group[group];
+    unsigned align = g->aligned && !g->stream ? 1 : g->align;
 
     m->write = g->write;
     m->window = g->window;
@@ -256,25 +277,27 @@ void xlat_group_check(struct xlat *x, unsigned group, unsigned base, struct xlat
         xlat_miss_from(x, m);
         if (m->size > 8)
             refuse(x, window_fits(x, m->size));
-        if (g->align > 1)
-            refuse(x, misaligned(x, g->align));
+        if (align > 1)
+            refuse(x, xlat_misaligned(x, align));
+        if (g->home != REG_ZERO)
+            asm_gs_load(x->a, g->home, delta_slot(x, group));
         return;
     }
     tlb_index(x);
-    if (g->align > 1)
-        refuse(x, misaligned(x, g->align));
+    if (align > 1)
+        refuse(x, xlat_misaligned(x, align));
     match(x, g->write);
     compare_t0(x->a, (u32)PAGE_SIZE - m->size);
     m->from = asm_jcc(x->a, ASM_A);
     xlat_miss_from(x, m);
-    load_delta(x, g->write);
-    if (base == REG_IPBASE)
-        asm_gs(x->a, 0x03, HOST_T1, GS_REG(REG_IPBASE));
-    xlat_add_segment(x, HOST_T1, g->seg);
-    asm_gs_store(x->a, HOST_T1, delta_slot(x, group));
+    load_delta(x, g->home == REG_ZERO ? HOST_T1 : g->home, g->write);
+    keep_delta(x, group, base);
 }
 
-/* The leader's check of its group, whose first byte is at (disp) off the registers of its access. T1 is then what members find. */
+/*
+ * The leader's check of its group, whose first byte is at (disp) off the registers of its access. T1 is then what members
+ * find, unless that has a home.
+ */
 static void lead(struct xlat *x, unsigned group, unsigned which, unsigned base, s32 disp)
 {
     struct xlat_miss m = {.place = which == ACCESS_STACK ? PLACE_STACK : PLACE_OPERAND,
@@ -288,14 +311,17 @@ static void lead(struct xlat *x, unsigned group, unsigned which, unsigned base, 
         xlat_add_segment(x, HOST_T0, x->group[group].seg);
     }
     xlat_group_check(x, group, base, &m, xlat_slow_from);
-    if (x->group[group].window)
+    x->t1_group = x->group[group].home == REG_ZERO ? (u8)group : XLAT_NONE;
+    if (x->group[group].window && x->group[group].home == REG_ZERO)
         asm_gs_load(x->a, HOST_T1, delta_slot(x, group));
 }
 
 /* T1 = the group's delta, if it is not there. */
 static void want_delta(struct xlat *x, unsigned group)
 {
-    if (x->t1_group != group)
+    if (x->t1_group != group && x->group[group].home != REG_ZERO)
+        asm_mov(x->a, HOST_T1, x->group[group].home);
+    else if (x->t1_group != group)
         asm_gs_load(x->a, HOST_T1, delta_slot(x, group));
     x->t1_group = (u8)group;
     x->t1_next = (u8)group;
@@ -306,6 +332,35 @@ static void add_to_t1(struct xlat *x, unsigned reg, unsigned scale)
 {
     asm_op_mem(x->a, REX_W, 0x8d, HOST_T1, HOST_T1, reg, scale, 0);
     x->t1_next = XLAT_NONE;
+}
+
+/* The current insn's operand, which has been checked with its group, whose delta is in a register of its own. */
+static void member_at_home(struct xlat *x, const struct xlat_group *g, struct xlat_mem *m)
+{
+    const struct insn *in = current(x);
+    unsigned home = g->home, base = g->based || in->base == REG_IPBASE ? REG_ZERO : in->base;
+    unsigned index = in->index;
+
+    if (base != REG_ZERO)
+        base = xlat_in_host(x, base, HOST_T0);
+    if (base != REG_ZERO && index == REG_ZERO) {
+        *m = (struct xlat_mem){.base = (u8)base, .index = (u8)home};
+    } else {
+        if (base != REG_ZERO) {
+            asm_op_mem(x->a, REX_W, 0x8d, HOST_T1, home, base, 0, 0);
+            home = HOST_T1;
+        }
+        if (index != REG_ZERO)
+            index = xlat_in_host(x, index, HOST_T0);
+        if (home == HOST_T1 && index == HOST_T0) { /* one must be left */
+            asm_op_mem(x->a, REX_W, 0x8d, HOST_T1, HOST_T1, HOST_T0, in->scale, 0);
+            index = REG_ZERO;
+        }
+        *m = (struct xlat_mem){.base = (u8)home, .index = (u8)index};
+        m->scale = index == REG_ZERO ? 0 : in->scale;
+    }
+    m->disp = (s32)in->disp;
+    m->spare = m->base == HOST_T0 || m->index == HOST_T0 ? HOST_T1 : HOST_T0;
 }
 
 /* The current insn's operand, which has been checked with its group. T0 is left free. */
@@ -353,7 +408,6 @@ static bool planned(struct xlat *x, unsigned which, unsigned base, s32 disp)
 
         xlat_flags_spill(x, x->flags[x->i].before);
         lead(x, p->group, which, base, (s32)first);
-        x->t1_group = p->group;
     }
     return true;
 }
@@ -400,10 +454,10 @@ static void check_operand(struct xlat *x, unsigned size, unsigned align, bool wr
     xlat_add_segment(x, HOST_T0, in->seg);
     tlb_index(x);
     if (align > 1)
-        xlat_slow_from(x, misaligned(x, align));
+        xlat_slow_from(x, xlat_misaligned(x, align));
     match(x, write);
     if (is_simple(in)) /* delta at once: the access then waits for nothing but it */
-        load_delta(x, write);
+        load_delta(x, HOST_T1, write);
     compare_t0(a, (u32)PAGE_SIZE - size);
     m.from = asm_jcc(a, ASM_A);
     xlat_miss_from(x, &m);
@@ -421,9 +475,14 @@ static void check_operand(struct xlat *x, unsigned size, unsigned align, bool wr
 void xlat_mem_check(struct xlat *x, unsigned size, unsigned align, bool write, struct xlat_mem *m)
 {
     const struct insn *in = current(x);
+    unsigned group;
 
     if (planned(x, ACCESS_OPERAND, in->base, (s32)in->disp)) {
-        member(x, x->access[x->i][ACCESS_OPERAND].group, m);
+        group = x->access[x->i][ACCESS_OPERAND].group;
+        if (x->group[group].home != REG_ZERO)
+            member_at_home(x, &x->group[group], m);
+        else
+            member(x, group, m);
         return;
     }
     xlat_flags_spill(x, x->flags[x->i].before);

@@ -47,6 +47,7 @@ struct candidate {
     struct xlat_group g;
     s32 anchor; /* an offset at which the address must be aligned */
     bool open;
+    bool plain; /* the base registers of all members hold what they held at the start */
 };
 
 struct plan {
@@ -239,7 +240,13 @@ struct request {
     s64 off;
     unsigned size, align;
     bool write, window;
+    bool plain; /* its base register holds what it held at the block's start */
 };
+
+static bool is_plain_base(const struct plan *p, unsigned base)
+{
+    return base == REG_IPBASE || (is_gpr(base) && p->reg[base].id == base && !p->reg[base].off);
+}
 
 static bool operand_request(const struct plan *p, unsigned i, struct request *r)
 {
@@ -267,6 +274,7 @@ static bool operand_request(const struct plan *p, unsigned i, struct request *r)
         .align = kind == XLAT_VEC ? vec_native_align(d) : 1,
         .write = mem->write || d->mnemonic == ZYDIS_MNEMONIC_CMPXCHG,
         .window = in->base == REG_RSP && in->index == REG_ZERO,
+        .plain = is_plain_base(p, in->base),
     };
     if (r->align == 0)
         r->align = 1;
@@ -329,6 +337,7 @@ static bool joined(const struct candidate *c, const struct request *r, struct ca
     ret->g.hi = (s32)hi;
     ret->g.write |= r->write;
     ret->g.members++;
+    ret->plain &= r->plain;
     return true;
 }
 
@@ -351,6 +360,7 @@ static void place(struct plan *p, unsigned i, unsigned which, const struct reque
     *c = (struct candidate){.key = r->key,
                             .anchor = (s32)r->off,
                             .open = true,
+                            .plain = r->plain,
                             .g = {.lo = (s32)r->off,
                                   .hi = (s32)r->off + (s32)r->size,
                                   .align = (u8)r->align,
@@ -373,20 +383,25 @@ static bool stride_of(const struct plan *p, u16 id, s64 *ret)
     return true;
 }
 
+/* Say what of the checks of (c) can go before the loop. True: it is a stream. */
 static bool make_stream(const struct plan *p, struct candidate *c)
 {
-    s64 base, index;
+    s64 base, index, stride;
 
     if (!stride_of(p, c->key.base, &base) || !stride_of(p, c->key.index, &index))
         return false;
-    if (index > OFF_MAX || index < -OFF_MAX)
+    if (index > OFF_MAX || index < -OFF_MAX || base > OFF_MAX || base < -OFF_MAX)
         return false;
-    base += index * (1 << c->key.scale);
-    if (base > STRIDE_MAX || base < -STRIDE_MAX || base & (c->g.align - 1))
+    stride = base + index * (1 << c->key.scale);
+    if (stride & (c->g.align - 1))
+        return false;
+    c->g.aligned = true;
+    if (stride > STRIDE_MAX || stride < -STRIDE_MAX)
         return false;
     c->g.stream = true;
-    c->g.stride = (s32)base;
-    c->g.window &= base == 0;
+    c->g.stride = (s32)stride;
+    c->g.window &= stride == 0;
+    c->g.based = c->plain && base == 0 && !c->g.window;
     return true;
 }
 
@@ -418,7 +433,7 @@ static void find_streams(struct plan *p, unsigned i)
         if (!p->c[k].open || !make_stream(p, &p->c[k]))
             continue;
         if (g->stride && x->counter == XLAT_NONE)
-            g->stream = false;
+            g->stream = g->based = false;
         found |= g->stream;
         moving |= g->stride != 0;
     }
@@ -443,6 +458,7 @@ static void number(struct plan *p)
             continue;
         to[k] = x->ngroups;
         x->group[x->ngroups] = c->g;
+        x->group[x->ngroups].home = REG_ZERO;
         x->group[x->ngroups].window &= !windowed; /* there is one, and it must not move */
         windowed |= c->g.window;
         x->group[x->ngroups].base = (u8)c->key.base;
@@ -476,6 +492,7 @@ void xlat_plan(struct xlat *x)
     struct plan p = {.x = x, .fresh = ID_FRESH};
 
     x->loop_end = x->counter = XLAT_NONE;
+    x->limit_home = REG_ZERO;
     for (unsigned r = 0; r < REG_COUNT; r++)
         p.reg[r].id = (u16)r;
     for (unsigned i = 0; i < x->b->count; i++)
@@ -498,4 +515,6 @@ void xlat_plan(struct xlat *x)
         }
     }
     number(&p);
+    if (x->loop_end != XLAT_NONE)
+        xlat_loop_borrow(x);
 }

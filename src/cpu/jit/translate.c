@@ -80,17 +80,25 @@ static void emit_twin_paths(struct xlat *x)
         struct xlat_slow *s = &x->slow[i];
         const struct xlat_twin *t = &x->twin[s->index];
         bool load = t->in_reg && x->flags[s->index].before;
+        bool restore = x->nborrowed && s->index <= x->loop_end;
 
-        s->at = load ? a->at : t->at;
+        s->at = load || restore ? a->at : t->at;
         for (unsigned k = 0; k < s->nfrom; k++)
             asm_patch(a->rw, s->from[k], s->at);
-        if (!load)
-            continue;
-        xlat_emit_flags_load(a, HOST_T0);
-        asm_jmp_to(a, t->at);
+        if (restore)
+            xlat_loop_restore(x, a);
+        if (load)
+            xlat_emit_flags_load(a, HOST_T0);
+        if (load || restore)
+            asm_jmp_to(a, t->at);
+    }
+    if (x->loop_end != XLAT_NONE) {
+        x->refused_at = a->at;
+        xlat_loop_restore(x, a);
+        asm_jmp_to(a, x->twin[0].at);
     }
     for (unsigned i = 0; i < x->nrefused; i++)
-        asm_patch(a->rw, x->refused[i], x->twin[0].at);
+        asm_patch(a->rw, x->refused[i], x->refused_at);
     xlat_emit_misses(x);
 }
 
@@ -223,8 +231,11 @@ static unsigned translate_insns(struct xlat *x)
     bool ended = false;
     unsigned n;
 
-    for (x->i = 0; x->i < x->b->count && !ended; x->i++)
+    for (x->i = 0; x->i < x->b->count && !ended; x->i++) {
         ended = translate_insn(x);
+        if (x->i == x->loop_end)
+            xlat_loop_leave(x, !ended);
+    }
     n = x->i;
     if (!ended) {
         x->i = x->b->count - 1u;

@@ -92,10 +92,14 @@ struct xlat_group {
     bool write;
     bool window; /* through the stack window */
     bool stream; /* checked before the loop, for as many turns as its page goes on */
-    u8 leader;   /* the insn that checks, unless a stream */
+    bool aligned; /* in a loop, no stream: its alignment is checked before the loop */
+    bool based;   /* a stream: (home) includes the base, which is the same in each turn */
+    u8 home;      /* the host register that holds its delta in the loop, or REG_ZERO: a slot does */
+    u8 leader;    /* the insn that checks, unless a stream */
     u8 members;
-    u8 base, index, scale, seg; /* of a stream: registers as they are at the start of a turn */
-    s32 stride;                 /* what a turn adds */
+    /* Of a stream, or (aligned): registers as they are at the start of a turn. */
+    u8 base, index, scale, seg;
+    s32 stride; /* what a turn adds */
 };
 
 #define XLAT_GROUPS 12
@@ -127,6 +131,10 @@ struct xlat {
     u8 counter; /* the register whose value says when streams must be checked again, or XLAT_NONE */
     s32 counter_step;
     u32 loop_at;          /* where the next turn starts */
+    u8 borrowed[16];      /* registers that no insn of the loop uses: free for what is kept from turn to turn */
+    u8 nborrowed;
+    u8 limit_home; /* the one that holds the counter's limit, or REG_ZERO: a slot does */
+    bool borrowing; /* the guest's values of (borrowed) are in cpu->r */
     u8 t1_group, t1_next; /* whose delta T1 holds before and after this insn, or XLAT_NONE */
     struct xlat_twin twin[BLOCK_INSNS];
     struct xlat_slow slow[2 * BLOCK_INSNS];
@@ -136,6 +144,7 @@ struct xlat {
     u32 refused[3 *
                 XLAT_GROUPS]; /* jumps from before the loop to the careful twin of the first insn */
     unsigned nrefused;
+    u32 refused_at; /* where they lead */
 };
 
 /* --- flags.c --- */
@@ -207,7 +216,16 @@ void xlat_stack_check(struct xlat *x, s32 disp, bool write);
  */
 void xlat_loop_enter(struct xlat *x);
 
-/* T0 = linear address of the first byte of the stream (group) in this turn. Clobbers T1. */
+/* Find homes for what the loop keeps. The plan is made. */
+void xlat_loop_borrow(struct xlat *x);
+
+/* Emit into (a), for a way out of the loop: the guest's values of borrowed registers. Flags and scratch are kept. */
+void xlat_loop_restore(const struct xlat *x, struct asm_buf *a);
+
+/* The loop's last insn has been translated; (falls): the block goes on behind it. */
+void xlat_loop_leave(struct xlat *x, bool falls);
+
+/* T0 = linear address of the first byte of (group) at the start of this turn. Clobbers T1. */
 void xlat_stream_address(struct xlat *x, unsigned group);
 
 /* --- mem.c again --- */
@@ -222,6 +240,9 @@ void xlat_add_segment(struct xlat *x, unsigned reg, unsigned seg);
  */
 void xlat_group_check(struct xlat *x, unsigned group, unsigned base, struct xlat_miss *m,
                       void (*refuse)(struct xlat *x, u32 from));
+
+/* The address in T0 must be a multiple of (align). Returns the jump taken if it is not. */
+u32 xlat_misaligned(struct xlat *x, unsigned align);
 
 /* The current insn's slow path: its op is called instead. One more jump leads there. */
 void xlat_slow_from(struct xlat *x, u32 at);
