@@ -179,8 +179,10 @@ static void least_turns(struct xlat *x, bool first)
             asm_mov(a, home, HOST_T0);
             return;
         }
-        ASM(a, rex(REX_W, home, 0, HOST_T0), 0x39, 0xc0 | (home & 7) << 3 | (HOST_T0 & 7)); /* cmp t0, home */
-        ASM(a, rex(REX_W, home, 0, HOST_T0), 0x0f, 0x42, 0xc0 | (home & 7) << 3 | (HOST_T0 & 7)); /* cmovb home, t0 */
+        ASM(a, rex(REX_W, home, 0, HOST_T0), 0x39,
+            0xc0 | (home & 7) << 3 | (HOST_T0 & 7)); /* cmp t0, home */
+        ASM(a, rex(REX_W, home, 0, HOST_T0), 0x0f, 0x42,
+            0xc0 | (home & 7) << 3 | (HOST_T0 & 7)); /* cmovb home, t0 */
         return;
     }
     if (!first) {

@@ -90,8 +90,8 @@ struct xlat_group {
     s32 lo, hi; /* bytes from the origin: [lo, hi) */
     u8 align;   /* (lo) must be a multiple of it */
     bool write;
-    bool window; /* through the stack window */
-    bool stream; /* checked before the loop, for as many turns as its page goes on */
+    bool window;  /* through the stack window */
+    bool stream;  /* checked before the loop, for as many turns as its page goes on */
     bool aligned; /* in a loop, no stream: its alignment is checked before the loop */
     bool based;   /* a stream: (home) includes the base, which is the same in each turn */
     u8 home;      /* the host register that holds its delta in the loop, or REG_ZERO: a slot does */
@@ -130,11 +130,12 @@ struct xlat {
     u8 loop_end; /* the insn that jumps back to the first one of a loop with streams, or XLAT_NONE */
     u8 counter; /* the register whose value says when streams must be checked again, or XLAT_NONE */
     s32 counter_step;
-    u32 loop_at;          /* where the next turn starts */
-    u8 borrowed[16];      /* registers that no insn of the loop uses: free for what is kept from turn to turn */
+    u32 loop_at; /* where the next turn starts */
+    u8 borrowed
+        [16]; /* registers that no insn of the loop uses: free for what is kept from turn to turn */
     u8 nborrowed;
-    u8 limit_home; /* the one that holds the counter's limit, or REG_ZERO: a slot does */
-    bool borrowing; /* the guest's values of (borrowed) are in cpu->r */
+    u8 limit_home;        /* the one that holds the counter's limit, or REG_ZERO: a slot does */
+    bool borrowing;       /* the guest's values of (borrowed) are in cpu->r */
     u8 t1_group, t1_next; /* whose delta T1 holds before and after this insn, or XLAT_NONE */
     struct xlat_twin twin[BLOCK_INSNS];
     struct xlat_slow slow[2 * BLOCK_INSNS];
