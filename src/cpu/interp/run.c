@@ -73,7 +73,8 @@ static int take_interrupts(struct cpu *c, u32 req)
     vector = c->bus->intr_ack(c);
     if (vector < 0)
         return OP_NEXT;
-    cpu_request(c, CPU_REQ_INTR);
+    if (c->bus->intr_pending(c)) /* if not, its handler stays in translated code, IF clear and all */
+        cpu_request(c, CPU_REQ_INTR);
     return deliver_vector(c, (u8)vector, EVENT_INTR);
 }
 

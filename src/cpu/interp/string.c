@@ -22,10 +22,10 @@
 #include "cpu/interp/alu.h"
 #include "cpu/mmu/stlb.h"
 
-#define BUDGET      (512 << 10) /* bytes that may be moved before a request is looked for, */
-#define SINGLE_COST 2048        /* and what a step counts that moves one element, */
-#define BULK_COST   256         /* or, beside its bytes, many */
-#define RUN_MAX     (256u << 10)
+#define BUDGET      (1 << 20) /* bytes that may be moved before a request is looked for, */
+#define SINGLE_COST 2048      /* and what a step counts that moves one element, */
+#define BULK_COST   256       /* or, beside its bytes, many */
+#define RUN_MAX     (1u << 20)
 
 /* Index registers and the count, by the address size. */
 static ALWAYS_INLINE u64 areg(const struct cpu *c, const struct insn *in, unsigned r)
@@ -262,53 +262,25 @@ static u64 run_length(const struct cpu *c, const struct insn *in, unsigned r, u6
     return room < n ? room : n;
 }
 
-/* The entry for (lin), filled if that is simple; NULL if not. */
-static const struct tlb_entry *entry_for(struct cpu *c, u64 lin, bool write)
-{
-    const struct tlb_entry *e = tlb_slot(c->tlb, lin, write);
-
-    return (lin ^ e->tag) < PAGE_SIZE || mmu_refill(c, lin, write) ? e : NULL;
-}
-
-/* How many of (n) elements from (lin) on, at most (limit) bytes, are contiguous at (*host), upwards. */
-static u64 run_up(struct cpu *c, u64 lin, u64 n, unsigned size, u64 limit, bool write, u8 **host)
-{
-    const struct tlb_entry *e = entry_for(c, lin, write);
-    u64 len = PAGE_SIZE - (lin & ~PAGE_MASK), delta;
-
-    if (!e)
-        return 0;
-    delta = e->delta;
-    *host = (u8 *)(lin + delta);
-    while (len < n * size && len < limit) {
-        e = entry_for(c, lin + len, write);
-        if (!e || e->delta != delta)
-            break;
-        len += PAGE_SIZE;
-    }
-    return len / size < n ? len / size : n;
-}
-
-/* The same downwards, where run_length() has kept them within a page. */
-static u64 run_down(struct cpu *c, u64 lin, u64 n, unsigned size, bool write, u8 **host)
-{
-    const struct tlb_entry *e = entry_for(c, lin, write);
-
-    if (e)
-        *host = (u8 *)(lin + e->delta);
-    return e ? n : 0;
-}
-
-/* Cut (*n) down to what is contiguous from (lin) on. */
+/*
+ * Cut (*n) down to the elements that are contiguous from the one at (lin) on, in the direction of DF. Within its page they
+ * are where an end may come early, and downwards, where run_length() has seen to it.
+ */
 static void run_find(struct cpu *c, const struct string_op *s, u64 lin, u64 *n, unsigned size,
                      bool write, u8 **host)
 {
+    bool down = c->rflags & RFLAGS_DF;
+    u64 bytes = down ? size : *n * size, room = PAGE_SIZE - (lin & ~PAGE_MASK), len;
+
     if (!*n)
         return;
-    if (c->rflags & RFLAGS_DF)
-        *n = run_down(c, lin, *n, size, write, host);
-    else
-        *n = run_up(c, lin, *n, size, s->compares ? 0 : RUN_MAX, write, host);
+    if (s->compares && bytes > room)
+        bytes = room;
+    len = mmu_run(c, lin, bytes, write, host);
+    if (!down)
+        *n = len / size;
+    else if (len < size)
+        *n = 0;
 }
 
 /* Elements done in bulk; 0: the single way must have the next one. Commits all but rCX. */

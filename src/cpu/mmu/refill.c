@@ -18,63 +18,189 @@
 #define PTE_XD   BIT(63)
 #define PTE_ADDR GENMASK(51, 12)
 
-/* What the long way would find if it walked, when the page table is known and needs no change. */
-static struct stlb_entry *look_into_table(struct cpu *c, u64 lin, bool write)
+/* The page table for (lin), if its place is known and is still good. */
+static const struct stlb_table *table_of(const struct cpu *c, u64 lin)
 {
-    struct stlb *s = c->stlb;
+    const struct stlb *s = c->stlb;
     const struct stlb_table *t = &s->table[(lin >> STLB_LARGE_SHIFT) & (STLB_TABLES - 1)];
-    struct mem_slot *slot = s->slot;
-    u64 pte, flags, need = PTE_P | PTE_A | (write ? PTE_D : 0);
-    gpa_t gpa;
 
-    if ((t->tag ^ lin) & STLB_LARGE_MASK || t->gen != s->table_gen || !slot)
-        return NULL;
-    pte = __atomic_load_n(&t->entry[(lin >> PAGE_SHIFT) & 511], __ATOMIC_ACQUIRE);
+    return (t->tag ^ lin) & STLB_LARGE_MASK || t->gen != s->table_gen || !s->slot ? NULL : t;
+}
+
+/* The entry of (lin) in (t), or 0 when an access would change it, or fault, or it is for the long way to judge. */
+static u64 read_pte(const struct cpu *c, const struct stlb_table *t, u64 lin, bool write)
+{
+    u64 pte = __atomic_load_n(&t->entry[(lin >> PAGE_SHIFT) & 511], __ATOMIC_ACQUIRE);
+    u64 need = PTE_P | PTE_A | (write ? PTE_D : 0);
+
     if ((pte & need) != need || pte & PTE_ADDR & ~(BIT(c->maxphyaddr) - 1) ||
         (pte & PTE_XD && !(c->efer & EFER_NXE)))
-        return NULL;
-    gpa = pte & PTE_ADDR;
-    if (gpa - slot->gpa >= slot->size)
-        return NULL;
-    flags = t->tag & STLB_NX;
+        return 0;
+    return pte;
+}
+
+/* STLB_* of a page that (pte) in (t) maps. */
+static u64 pte_rights(const struct cpu *c, const struct stlb_table *t, u64 pte)
+{
+    u64 flags = t->tag & STLB_NX;
+
     flags |= pte & PTE_XD ? STLB_NX : 0;
     flags |= pte & PTE_US ? t->tag & STLB_USER : 0;
     flags |= pte & PTE_RW ? t->tag & STLB_WRITE : 0;
     flags |= pte & PTE_D ? STLB_DIRTY : 0;
     flags |= pte & PTE_G && c->cr4 & CR4_PGE ? STLB_GLOBAL : 0;
-    stlb_insert_page(c, lin, gpa, flags, slot);
+    return flags;
+}
+
+/* What the long way would find if it walked, when the page table is known and needs no change. */
+static struct stlb_entry *look_into_table(struct cpu *c, u64 lin, bool write)
+{
+    struct stlb *s = c->stlb;
+    const struct stlb_table *t = table_of(c, lin);
+    u64 pte = t ? read_pte(c, t, lin, write) : 0;
+    gpa_t gpa = pte & PTE_ADDR;
+
+    if (!pte || gpa - s->slot->gpa >= s->slot->size)
+        return NULL;
+    stlb_insert_page(c, lin, gpa, pte_rights(c, t, pte), s->slot);
     return s->page[(lin >> PAGE_SHIFT) & (STLB_SETS - 1)];
 }
 
-bool mmu_refill(struct cpu *c, u64 lin, bool write)
+/* May (c), in its present state, use what the second level holds with these rights (STLB_*)? */
+static bool usable(const struct cpu *c, u64 rights, bool write)
+{
+    return stlb_allows(c, rights, write ? MMU_WRITE : MMU_READ, c->cpl == 3) &&
+           (!write || rights & STLB_DIRTY);
+}
+
+/* Pages of one large page, or of one page table whose entries have the same rights, which allow the access at hand. */
+struct known {
+    const u64 *entry; /* of the first; NULL: a large page */
+    u64 pte;          /* what it was */
+    gpa_t gpa;        /* of a large page's first */
+    struct mem_slot *slot;
+    u64 flags; /* TLB_* */
+    u64 pages; /* at most */
+};
+
+/* What is known from (lin) on without a walk, in its 2 MiB: by the second level for a large page, else by the table. */
+static bool known_from(struct cpu *c, u64 lin, bool write, struct known *ret)
+{
+    u64 pages = ((~lin & ~STLB_LARGE_MASK) >> PAGE_SHIFT) + 1, pte;
+    const struct stlb_entry *e = stlb_find_large(c, lin);
+    const struct stlb_table *t;
+
+    if (e) {
+        *ret = (struct known){
+            NULL, 0, stlb_gpa(c->stlb, e, lin & PAGE_MASK), e->slot, stlb_tlb_flags(c->stlb, e),
+            pages};
+        return usable(c, e->tag, write);
+    }
+    t = table_of(c, lin);
+    pte = t ? read_pte(c, t, lin, write) : 0;
+    if (!pte || !usable(c, pte_rights(c, t, pte), write))
+        return false;
+    *ret = (struct known){&t->entry[(lin >> PAGE_SHIFT) & 511],
+                          pte,
+                          0,
+                          c->stlb->slot,
+                          pte & PTE_G && c->cr4 & CR4_PGE ? TLB_GLOBAL : 0,
+                          pages};
+    return true;
+}
+
+#define NO_GPA (~0ull)
+
+/* The address of page (n), or NO_GPA if it is not known, not like the first, or elsewhere. */
+static inline gpa_t known_gpa(const struct known *k, u64 n)
+{
+    const u64 rights = PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D | PTE_G | PTE_XD;
+    gpa_t gpa;
+    u64 pte;
+
+    if (n >= k->pages)
+        return NO_GPA;
+    if (!k->entry)
+        return k->gpa + (n << PAGE_SHIFT);
+    pte = __atomic_load_n(&k->entry[n], __ATOMIC_ACQUIRE);
+    gpa = pte & PTE_ADDR;
+    return (pte ^ k->pte) & rights || gpa - k->slot->gpa >= k->slot->size ? NO_GPA : gpa;
+}
+
+/* The page is present in the host and, for stores, needs no accounting. */
+static inline bool at_hand(struct cpu *c, struct mem_slot *slot, gpa_t gpa, bool write)
+{
+    return mem_is_populated(slot, gpa) && (!write || tlb_write_may_be_fast(c, slot, gpa));
+}
+
+#define AHEAD 7 /* pages */
+
+/*
+ * The page of (lin) was missed after the one before it: the next are wanted soon, and one look finds them all.
+ * (Looking again for each of them would cost more than what a loop does with a page.)
+ */
+static void fill_ahead(struct cpu *c, u64 lin, bool write)
 {
     struct tlb *t = c->tlb;
-    bool user = c->cpl == 3;
+    u64 next = (lin & PAGE_MASK) + PAGE_SIZE;
+    struct known k;
+
+    if (tlb_slot(t, lin - PAGE_SIZE, write)->tag != (lin & PAGE_MASK) - PAGE_SIZE ||
+        !known_from(c, next, write, &k))
+        return;
+    for (u64 n = 0; n < AHEAD; n++) {
+        gpa_t gpa = known_gpa(&k, n);
+
+        if (gpa == NO_GPA || !at_hand(c, k.slot, gpa, write))
+            return;
+        tlb_fill(t, next + (n << PAGE_SHIFT), write, gpa, k.flags, k.slot);
+    }
+}
+
+/* Nothing forbids that entries are filled from the second level. */
+static bool fills_allowed(const struct cpu *c)
+{
+    return stlb_usable(c) && c->efer & EFER_LMA && !tlb_breakpoints_armed(c) &&
+           c->tlb != c->tlbs[TLB_USER_AC] && !c->undo;
+}
+
+/* (both): a store's page is entered for loads, too, whatever is in that place. */
+static bool refill(struct cpu *c, u64 lin, bool write, bool both)
+{
+    unsigned i = (lin >> PAGE_SHIFT) & (TLB_SIZE - 1);
+    struct tlb *t = c->tlb;
     struct stlb_entry *e;
+    u64 flags;
     gpa_t gpa;
 
     if (((lin ^ tlb_slot(t, lin, write)->tag) & PAGE_MASK) == 0) /* it was no miss */
         return false;
-    if (unlikely(!stlb_usable(c) || !(c->efer & EFER_LMA) || tlb_breakpoints_armed(c) ||
-                 t == c->tlbs[TLB_USER_AC] || c->undo))
+    if (unlikely(!fills_allowed(c)))
         return false;
     e = stlb_find(c, lin);
     if (!e)
         e = look_into_table(c, lin, write);
-    if (!e || !stlb_allows(c, e->tag, write ? MMU_WRITE : MMU_READ, user) ||
-        (write && !(e->tag & STLB_DIRTY)))
+    if (!e || !usable(c, e->tag, write))
         return false;
     gpa = stlb_gpa(c->stlb, e, lin);
     if (!mem_is_populated(e->slot, gpa))
         return false;
-    tlb_fill(t, lin, false, gpa & PAGE_MASK, stlb_tlb_flags(c->stlb, e), e->slot);
+    flags = stlb_tlb_flags(c->stlb, e);
+    if (!write || both || t->r[i].tag == tlb_invalid(i))
+        tlb_fill(t, lin, false, gpa & PAGE_MASK, flags, e->slot);
     if (write) {
         if (!tlb_write_may_be_fast(c, e->slot, gpa))
             return false;
-        tlb_fill(t, lin, true, gpa & PAGE_MASK, stlb_tlb_flags(c->stlb, e), e->slot);
+        tlb_fill(t, lin, true, gpa & PAGE_MASK, flags, e->slot);
     }
     c->stats.tlb_refill++;
+    fill_ahead(c, lin, write);
     return true;
+}
+
+bool mmu_refill(struct cpu *c, u64 lin, bool write)
+{
+    return refill(c, lin, write, false);
 }
 
 bool mmu_refill_stack(struct cpu *c, u64 lin, bool write)
@@ -85,8 +211,61 @@ bool mmu_refill_stack(struct cpu *c, u64 lin, bool write)
 
     if (w->base == page && (write ? w->limit_w : w->limit_r)) /* it crosses the page's end */
         return false;
-    if (tlb_slot(t, lin, write)->tag != page && !mmu_refill(c, lin, write))
+    if (tlb_slot(t, lin, write)->tag != page && !refill(c, lin, write, true))
         return false;
     tlb_window_move(t, page);
     return true;
+}
+
+/* How many bytes of the pages from (lin) on, at most (limit), in one 2 MiB, are at (host) and may be accessed. */
+static u64 run_known(struct cpu *c, u64 lin, u64 limit, bool write, const u8 *host)
+{
+    u64 pages = (limit + PAGE_SIZE - 1) >> PAGE_SHIFT, n = 0;
+    struct known k;
+    gpa_t gpa;
+
+    if (!known_from(c, lin, write, &k))
+        return 0;
+    gpa = k.slot->gpa + (u64)(host - k.slot->hva);
+    while (n < pages && known_gpa(&k, n) == gpa && at_hand(c, k.slot, gpa, write)) {
+        gpa += PAGE_SIZE;
+        n++;
+    }
+    return n << PAGE_SHIFT;
+}
+
+/* Where (lin) is, by the first level or what can be put there; for a long run rather without. NULL: the long way. */
+static u8 *run_start(struct cpu *c, u64 lin, bool many, bool write)
+{
+    const struct tlb_entry *e = tlb_slot(c->tlb, lin, write);
+    struct known k;
+    gpa_t gpa;
+
+    if ((lin ^ e->tag) >= PAGE_SIZE) {
+        if (many && fills_allowed(c) && known_from(c, lin, write, &k)) {
+            gpa = known_gpa(&k, 0);
+            if (gpa != NO_GPA && at_hand(c, k.slot, gpa, write))
+                return mem_slot_hva(k.slot, gpa) + (lin & ~PAGE_MASK);
+        }
+        if (!refill(c, lin, write, false))
+            return NULL;
+    }
+    return (u8 *)(lin + e->delta);
+}
+
+u64 mmu_run(struct cpu *c, u64 lin, u64 limit, bool write, u8 **host)
+{
+    u64 len = PAGE_SIZE - (lin & ~PAGE_MASK), more;
+    u8 *at = run_start(c, lin, limit > len, write);
+
+    if (!at)
+        return 0;
+    *host = at;
+    while (len < limit && fills_allowed(c)) {
+        more = run_known(c, lin + len, limit - len, write, at + len);
+        if (!more)
+            break;
+        len += more;
+    }
+    return len < limit ? len : limit;
 }

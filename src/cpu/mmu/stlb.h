@@ -66,26 +66,34 @@ static inline unsigned stlb_pcid(const struct cpu *c)
     return c->cr4 & CR4_PCIDE ? c->cr3 & (STLB_PCIDS - 1) : 0;
 }
 
+static inline struct stlb_entry *stlb_set_find(const struct cpu *c, struct stlb_entry *set,
+                                               u64 mask, u64 lin)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (((set[i].tag ^ lin) & mask) == 0 &&
+            (set[i].gen == c->stlb_gen || set[i].gen == c->stlb_global))
+            return &set[i];
+    }
+    return NULL;
+}
+
+/* The entry of the large page of (lin), or NULL. These are few, so they are in the host's cache and looked at first. */
+static inline struct stlb_entry *stlb_find_large(struct cpu *c, u64 lin)
+{
+    return stlb_set_find(c, c->stlb->large[(lin >> STLB_LARGE_SHIFT) & (STLB_LARGE_SETS - 1)],
+                         STLB_LARGE_MASK, lin);
+}
+
 /*
  * The entry for (lin), whatever its rights, or NULL. (lin) is cut to 32 bits outside long mode, as everywhere here.
  */
 static inline struct stlb_entry *stlb_find(struct cpu *c, u64 lin)
 {
-    struct stlb *s = c->stlb;
-    struct stlb_entry *e = s->page[(lin >> PAGE_SHIFT) & (STLB_SETS - 1)];
+    struct stlb_entry *e = stlb_find_large(c, lin);
 
-    for (unsigned i = 0; i < 2; i++) {
-        if (((e[i].tag ^ lin) & PAGE_MASK) == 0 &&
-            (e[i].gen == c->stlb_gen || e[i].gen == c->stlb_global))
-            return &e[i];
-    }
-    e = s->large[(lin >> STLB_LARGE_SHIFT) & (STLB_LARGE_SETS - 1)];
-    for (unsigned i = 0; i < 2; i++) {
-        if (((e[i].tag ^ lin) & STLB_LARGE_MASK) == 0 &&
-            (e[i].gen == c->stlb_gen || e[i].gen == c->stlb_global))
-            return &e[i];
-    }
-    return NULL;
+    return e ? e
+             : stlb_set_find(c, c->stlb->page[(lin >> PAGE_SHIFT) & (STLB_SETS - 1)], PAGE_MASK,
+                             lin);
 }
 
 static inline bool stlb_is_large(const struct stlb *s, const struct stlb_entry *e)
@@ -172,3 +180,10 @@ bool mmu_refill(struct cpu *c, u64 lin, bool write);
 
 /* The same, and the stack window moves there. */
 bool mmu_refill_stack(struct cpu *c, u64 lin, bool write);
+
+/*
+ * How many bytes from (lin) on, at most (limit), are contiguous in host memory and may be loaded or stored there
+ * without more ado, until the world may stop or something is flushed next. 0: the access at (lin) must take the long way.
+ * 64-bit mode. Past the page of (lin) nothing is entered in the first level.
+ */
+u64 mmu_run(struct cpu *c, u64 lin, u64 limit, bool write, u8 **host);
