@@ -354,6 +354,7 @@ struct cpu {
     struct tlb *tlb; /* the table for CPL and AC now in force (mmu/tlb.h) */
     _Atomic u32 request;
     u32 inhibit;    /* CPU_INHIBIT_*: for one instruction more */
+    u32 intr_held;  /* RFLAGS_IF: CPU_REQ_INTR was put off until that is set; or 0 */
     struct cpu_seg seg[SEG_COUNT]; /* seg[SEG_NONE].base is 0 for ever */
     u64 insn_count;
     u8 block_key;   /* what a decoded or translated block depends on: CPU_KEY_* */

@@ -67,8 +67,13 @@ static int take_interrupts(struct cpu *c, u32 req)
         c->nmi_blocked = true;
         return deliver_vector(c, EXC_NMI, EVENT_NMI);
     }
-    if (!(req & CPU_REQ_INTR) || !(c->rflags & RFLAGS_IF) || c->inhibit)
+    if (!(req & CPU_REQ_INTR) || c->inhibit)
         return OP_NEXT;
+    if (!(c->rflags & RFLAGS_IF)) { /* a handler runs as fast as anything while the next one waits */
+        atomic_fetch_and(&c->request, ~(u32)CPU_REQ_INTR);
+        c->intr_held = RFLAGS_IF;
+        return OP_NEXT;
+    }
     atomic_fetch_and(&c->request, ~(u32)CPU_REQ_INTR);
     vector = c->bus->intr_ack(c);
     if (vector < 0)
@@ -341,6 +346,10 @@ static int run_loop(struct cpu *c)
     int rc = OP_NEXT;
 
     while (rc == OP_NEXT) {
+        if (unlikely(c->intr_held & c->rflags)) {
+            c->intr_held = 0;
+            cpu_request(c, CPU_REQ_INTR);
+        }
         if (unlikely(atomic_load_explicit(&c->request, memory_order_relaxed))) {
             rc = service(c);
             b = NULL;

@@ -314,7 +314,7 @@ static int op_stack(struct cpu *c, const struct insn *in)
  */
 static u32 make_dispatch(struct asm_buf *a, u32 ret)
 {
-    u32 at = a->at, out[5];
+    u32 at = a->at, out[6];
 
     set_rc(a, OP_END);
     asm_gs_cmp32(a, GS(request), 0);
@@ -327,6 +327,10 @@ static u32 make_dispatch(struct asm_buf *a, u32 ret)
     out[2] = asm_jcc(a, ASM_NE);
     asm_gs_cmp32(a, GS(inhibit), 0);
     out[3] = asm_jcc(a, ASM_NE);
+    asm_gs_load(a, REG_RAX, GS(rflags));
+    ASM(a, 0x65, 0x85); /* test gs:[intr_held], eax */
+    asm_abs(a, REG_RAX, GS(intr_held));
+    out[5] = asm_jcc(a, ASM_NE);
     asm_gs_load(a, REG_RSI, GS(tlb));
     asm_gs_load(a, REG_RAX, GS(rip));
     ASM(a, 0x69, 0xc8); /* imul ecx, eax, imm32 */

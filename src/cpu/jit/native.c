@@ -403,6 +403,8 @@ void xlat_if_flag(struct xlat *x, bool set)
     if (set) { /* with something waiting, the op sees to it that it waits for one insn more */
         asm_gs_cmp32(a, GS(request), 0);
         xlat_slow_from(x, asm_jcc(a, ASM_NE));
+        asm_gs_cmp32(a, GS(intr_held), 0);
+        xlat_slow_from(x, asm_jcc(a, ASM_NE));
     }
     ASM(a, 0x65, 0x81); /* or, and dword gs:[rflags], imm32 */
     asm_abs(a, set ? 1 : 4, GS(rflags));
