@@ -69,7 +69,8 @@ static int take_interrupts(struct cpu *c, u32 req)
     }
     if (!(req & CPU_REQ_INTR) || c->inhibit)
         return OP_NEXT;
-    if (!(c->rflags & RFLAGS_IF)) { /* a handler runs as fast as anything while the next one waits */
+    /* A handler stays in translated code while the next one waits. */
+    if (!(c->rflags & RFLAGS_IF)) {
         atomic_fetch_and(&c->request, ~(u32)CPU_REQ_INTR);
         c->intr_held = RFLAGS_IF;
         return OP_NEXT;
@@ -78,8 +79,8 @@ static int take_interrupts(struct cpu *c, u32 req)
     vector = c->bus->intr_ack(c);
     if (vector < 0)
         return OP_NEXT;
-    if (c->bus->intr_pending(c)) /* if not, its handler stays in translated code, IF clear and all */
-        cpu_request(c, CPU_REQ_INTR);
+    /* The next one, or whoever waits for the window to open, has its turn when IF is set again. */
+    cpu_request(c, CPU_REQ_INTR);
     return deliver_vector(c, (u8)vector, EVENT_INTR);
 }
 
