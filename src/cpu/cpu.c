@@ -11,21 +11,36 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define AR_CODE16 (SEG_AR_P | SEG_AR_S | 0xb)
 #define AR_DATA16 (SEG_AR_P | SEG_AR_S | 0x3)
 #define PAT_RESET 0x0007040600070406ull
 
+static size_t cpu_size(void)
+{
+    return ALIGN_UP(sizeof(struct cpu) + TLB_VIEWS * sizeof(struct tlb), (size_t)PAGE_SIZE);
+}
+
+/* A vCPU and its TLB, zeroed: at a low address if there is room, where translated code reaches it best (jit/asm.h). */
+static struct cpu *cpu_alloc(void)
+{
+    int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    void *p = mmap(NULL, cpu_size(), prot, flags | MAP_32BIT, -1, 0);
+
+    if (p == MAP_FAILED)
+        p = mmap(NULL, cpu_size(), prot, flags, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
 int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const struct cpu_bus *bus,
                void *owner)
 {
-    size_t size = ALIGN_UP(sizeof(struct cpu) + TLB_VIEWS * sizeof(struct tlb), 64ul);
-    struct cpu *c = aligned_alloc(64, size);
+    struct cpu *c = cpu_alloc();
     int rc;
 
     if (!c)
         return -ENOMEM;
-    memset(c, 0, sizeof(*c));
     c->world = world;
     c->mem = mem;
     c->bus = bus;
@@ -50,7 +65,7 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const
 free_cpu:
     block_cache_free(c->blocks);
     stlb_free(c);
-    free(c);
+    munmap(c, cpu_size());
     return rc;
 }
 
@@ -64,7 +79,7 @@ void cpu_free(struct cpu *c)
     stlb_free(c);
     free(c->cpuid);
     free(c->amx.tile);
-    free(c);
+    munmap(c, cpu_size());
 }
 
 static void reset_segments(struct cpu *c)

@@ -14,10 +14,20 @@
 #define HOST_T1 REG_R10 /* scratch */
 #define HOST_SP REG_R11 /* the guest's RSP */
 
-/* Code under construction: (at) is an offset in the code memory whose writable mapping is (rw). */
+/*
+ * Code under construction: (at) is an offset in the code memory whose writable mapping is (rw).
+ *
+ * The vCPU's fields are addressed as RIP + disp32, and its tables as register + disp32, where both ends allow that: if
+ * (near), the vCPU is (cpu) bytes from where offset 0 runs, and if (low) that is its address. Else both go by way of GS, which
+ * takes a cycle longer, two bytes more, and hides from Zen 5 that a load reads what has just been stored: of 8 cycles for
+ * such a pair nothing is left without GS.
+ */
 struct asm_buf {
     u8 *rw;
     u32 at;
+    bool near;
+    s32 cpu;
+    u32 low;
 };
 
 enum asm_cond { ASM_O, ASM_NO, ASM_B, ASM_AE, ASM_E, ASM_NE, ASM_BE, ASM_A, ASM_S, ASM_NS };
@@ -102,18 +112,37 @@ static inline unsigned rex(unsigned w, unsigned reg, unsigned index, unsigned ba
     return 0x40 | w | (reg >> 3 & 1) << 2 | (index >> 3 & 1) << 1 | (base >> 3 & 1);
 }
 
-/* ModRM and SIB of gs:[disp32], after the opcode. */
-static inline void asm_abs(struct asm_buf *a, unsigned reg, u32 disp)
+/* What stands before an instruction that addresses a field. */
+static inline void asm_gs_prefix(struct asm_buf *a)
 {
+    if (!a->near)
+        asm_u8(a, 0x65);
+}
+
+/* ModRM and what follows of the field at (disp), after the opcode. (imm): bytes of the immediate that comes next. */
+static inline void asm_gs_field(struct asm_buf *a, unsigned reg, u32 disp, unsigned imm)
+{
+    if (a->near) {
+        asm_u8(a, (reg & 7) << 3 | 5);
+        asm_u32(a, (u32)a->cpu + disp - (a->at + 4 + imm));
+        return;
+    }
     ASM(a, (reg & 7) << 3 | 4, 0x25);
     asm_u32(a, disp);
 }
 
+/* An instruction, whose prefixes and opcode are the last arguments, on the field at (disp). */
+#define ASM_GS(a, reg, disp, imm, ...)                                                             \
+    do {                                                                                           \
+        asm_gs_prefix(a);                                                                          \
+        ASM(a, __VA_ARGS__);                                                                       \
+        asm_gs_field(a, reg, disp, imm);                                                           \
+    } while (0)
+
 /* (op) reg, gs:[disp] or the other way round, 64 bits: 8B load, 89 store, 03 add, 2B sub, 33 xor, 3B cmp. */
 static inline void asm_gs(struct asm_buf *a, unsigned op, unsigned reg, u32 disp)
 {
-    ASM(a, 0x65, rex(REX_W, reg, 0, 0), op);
-    asm_abs(a, reg, disp);
+    ASM_GS(a, reg, disp, 0, rex(REX_W, reg, 0, 0), op);
 }
 
 static inline void asm_gs_load(struct asm_buf *a, unsigned reg, u32 disp)
@@ -125,28 +154,44 @@ static inline void asm_gs_store(struct asm_buf *a, unsigned reg, u32 disp)
     asm_gs(a, 0x89, reg, disp);
 }
 
-/* The same with gs:[base + disp]; (base) is not RSP or R12. */
-static inline void asm_gs_base(struct asm_buf *a, unsigned op, unsigned reg, unsigned base,
-                               u32 disp)
+/* The same with gs:[base + disp]; (base) is not RSP or R12. (w): REX_W, or 0 where the opcode implies 64 bits. */
+static inline void asm_gs_base(struct asm_buf *a, unsigned w, unsigned op, unsigned reg,
+                               unsigned base, u32 disp)
 {
-    ASM(a, 0x65, rex(REX_W, reg, 0, base), op, 0x80 | (reg & 7) << 3 | (base & 7));
-    asm_u32(a, disp);
+    if (!a->low)
+        asm_u8(a, 0x65);
+    ASM(a, rex(w, reg, 0, base), op, 0x80 | (reg & 7) << 3 | (base & 7));
+    asm_u32(a, a->low + disp);
 }
 
 /* cmp dword gs:[disp], imm32; returns the place of the imm32. */
 static inline u32 asm_gs_cmp32(struct asm_buf *a, u32 disp, u32 imm)
 {
-    ASM(a, 0x65, 0x81);
-    asm_abs(a, 7, disp);
+    ASM_GS(a, 7, disp, 4, 0x81);
     asm_u32(a, imm);
     return a->at - 4;
+}
+
+/* Make the compare whose imm32 is at (at) anew. */
+static inline void asm_gs_again32(const struct asm_buf *a, u32 at, u32 disp, u32 imm)
+{
+    struct asm_buf there = *a;
+
+    there.at = at - (a->near ? 6 : 8);
+    asm_gs_cmp32(&there, disp, imm);
+}
+
+/* cmp dword gs:[disp], 0 */
+static inline void asm_gs_test32(struct asm_buf *a, u32 disp)
+{
+    ASM_GS(a, 7, disp, 1, 0x83);
+    asm_u8(a, 0);
 }
 
 /* cmp byte gs:[disp], imm8 */
 static inline void asm_gs_cmp8(struct asm_buf *a, u32 disp, u8 imm)
 {
-    ASM(a, 0x65, 0x80);
-    asm_abs(a, 7, disp);
+    ASM_GS(a, 7, disp, 1, 0x80);
     asm_u8(a, imm);
 }
 

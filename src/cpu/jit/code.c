@@ -12,7 +12,17 @@
 
 #define CHUNK (256u << 10) /* made present at once: far cheaper than page by page */
 
-int jit_code_create(struct jit *j)
+/* How code at (rx) can address the vCPU, of which (size) bytes are within reach of each other. */
+static void note_distance(struct asm_buf *a, uintptr_t cpu, uintptr_t rx)
+{
+    s64 distance = (s64)(cpu - rx), reach = (s64)INT32_MAX - (1 << 28);
+
+    a->near = distance > -reach && distance < reach;
+    a->cpu = a->near ? (s32)distance : 0;
+    a->low = cpu < (uintptr_t)reach ? (u32)cpu : 0;
+}
+
+int jit_code_create(struct cpu *c, struct jit *j)
 {
     void *rw = MAP_FAILED, *rx = MAP_FAILED, *meta;
     int fd = memfd_create("uvirt-jit", MFD_CLOEXEC);
@@ -21,7 +31,9 @@ int jit_code_create(struct jit *j)
         return -ENOMEM;
     if (!ftruncate(fd, JIT_CODE_SIZE)) {
         rw = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        rx = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+        rx = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_32BIT, fd, 0);
+        if (rx == MAP_FAILED) /* there is but a gigabyte of that */
+            rx = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     }
     close(fd);
     meta = mmap(NULL, JIT_META_SIZE, PROT_READ | PROT_WRITE,
@@ -34,7 +46,9 @@ int jit_code_create(struct jit *j)
         return -ENOMEM;
     }
     j->cold_present = JIT_CODE_SIZE / 2;
-    j->cold = (struct asm_buf){.rw = j->hot.rw, .at = JIT_CODE_SIZE / 2};
+    note_distance(&j->hot, (uintptr_t)c, (uintptr_t)j->rx);
+    j->cold = j->hot;
+    j->cold.at = JIT_CODE_SIZE / 2;
     return 0;
 }
 

@@ -114,7 +114,7 @@ struct jit {
 };
 
 /* Map the memory and make the glue. 0 or -ENOMEM. code.c. */
-int jit_code_create(struct jit *j);
+int jit_code_create(struct cpu *c, struct jit *j);
 void jit_code_free(struct jit *j);
 void jit_glue_make(struct jit *j);
 

@@ -91,11 +91,10 @@ static void emit_cross(struct xlat *x, struct asm_buf *a, struct jit_site *s, s6
     s->epoch_at = asm_gs_cmp32(a, GS(link_epoch), 0);
     stale = asm_jcc(a, ASM_NE);
     if (is_backward(x, off)) {
-        asm_gs_cmp32(a, GS(request), 0);
+        asm_gs_test32(a, GS(request));
         busy = asm_jcc(a, ASM_NE);
     }
-    ASM(a, 0x65, 0x48, 0x81); /* add qword gs:[IPBASE], imm32 */
-    asm_abs(a, 0, GS_REG(REG_IPBASE));
+    ASM_GS(a, 0, GS_REG(REG_IPBASE), 4, 0x48, 0x81); /* add qword gs:[IPBASE], imm32 */
     asm_u32(a, (u32)(off & (s64)PAGE_MASK));
     s->at = asm_jmp(a);
     emit_unlinked(x, s, off);
@@ -234,13 +233,13 @@ static void look_up(struct xlat *x)
 {
     struct asm_buf *a = x->a;
 
-    asm_gs_cmp32(a, GS(request), 0);
+    asm_gs_test32(a, GS(request));
     xlat_slow_from(x, asm_jcc(a, ASM_NE));
     ASM(a, 0x45, 0x69, 0xc0 | (HOST_T1 & 7) << 3 | (HOST_T0 & 7)); /* imul t1d, t0d, imm32 */
     asm_u32(a, TLB_JUMP_HASH);
     ASM(a, 0x41, 0xc1, 0xe8 | (HOST_T1 & 7), 28 - TLB_JUMP_BITS); /* shr t1d */
     ASM(a, 0x41, 0x83, 0xe0 | (HOST_T1 & 7), 0xf0);               /* and t1d, -16 */
-    asm_gs_base(a, 0x3b, HOST_T0, HOST_T1, JUMP(x->view, rip));
+    asm_gs_base(a, REX_W, 0x3b, HOST_T0, HOST_T1, JUMP(x->view, rip));
     xlat_slow_from(x, asm_jcc(a, ASM_NE));
 }
 _Static_assert(sizeof(struct tlb_jump) == 16, "index arithmetic above");
@@ -257,8 +256,7 @@ static void set_ipbase(struct asm_buf *a)
 static void jump_looked_up(struct xlat *x)
 {
     set_ipbase(x->a);
-    ASM(x->a, 0x65, 0x41, 0xff, 0xa0 | (HOST_T1 & 7));
-    asm_u32(x->a, JUMP(x->view, code));
+    asm_gs_base(x->a, 0, 0xff, 4, HOST_T1, JUMP(x->view, code));
 }
 
 /* The operand of an indirect jump or call into T0. */
@@ -292,14 +290,13 @@ void xlat_call_indirect(struct xlat *x)
 
     load_target(x);
     look_up(x);
-    asm_gs_base(a, 0x8b, HOST_T1, HOST_T1, JUMP(x->view, code));
+    asm_gs_base(a, REX_W, 0x8b, HOST_T1, HOST_T1, JUMP(x->view, code));
     asm_gs_store(a, HOST_T0, GS(j.tmp[0]));
     asm_gs_store(a, HOST_T1, GS(j.tmp[1]));
     push_return(x);
     asm_gs_load(a, HOST_T0, GS(j.tmp[0]));
     set_ipbase(a);
-    ASM(a, 0x65, 0xff); /* jmp gs:[tmp1] */
-    asm_abs(a, 4, GS(j.tmp[1]));
+    ASM_GS(a, 4, GS(j.tmp[1]), 0, 0xff); /* jmp gs:[tmp1] */
     xlat_slow_resume(x);
 }
 

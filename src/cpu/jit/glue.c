@@ -52,7 +52,7 @@ static void move_registers(struct asm_buf *a, unsigned op)
 /* Vector register (n), as wide as the host has them, from or to cpu->vec. */
 static void move_vector(struct asm_buf *a, unsigned n, bool store)
 {
-    asm_u8(a, 0x65);
+    asm_gs_prefix(a);
     if (host_has_avx512())
         ASM(a, 0x62, (~n >> 3 & 1) << 7 | 0x60 | (~n >> 4 & 1) << 4 | 1, 0xfe, 0x48,
             store ? 0x7f : 0x6f);
@@ -62,20 +62,18 @@ static void move_vector(struct asm_buf *a, unsigned n, bool store)
         ASM(a, 0x44, 0x0f, store ? 0x11 : 0x10);
     else
         ASM(a, 0x0f, store ? 0x11 : 0x10);
-    asm_abs(a, n, GS(vec.zmm) + 64 * n);
+    asm_gs_field(a, n, GS(vec.zmm) + 64 * n, 0);
 }
 
 /* ldmxcsr (2) or stmxcsr (3) gs:[disp] */
 static void mxcsr(struct asm_buf *a, unsigned op, u32 disp)
 {
-    ASM(a, 0x65, 0x0f, 0xae);
-    asm_abs(a, op, disp);
+    ASM_GS(a, op, disp, 0, 0x0f, 0xae);
 }
 
 static void set_vec_live(struct asm_buf *a, bool live)
 {
-    ASM(a, 0x65, 0xc6);
-    asm_abs(a, 0, GS(j.vec_live));
+    ASM_GS(a, 0, GS(j.vec_live), 1, 0xc6);
     asm_u8(a, live);
 }
 
@@ -88,8 +86,7 @@ static void move_vectors(struct asm_buf *a, bool store)
 static void move_masks(struct asm_buf *a, bool store)
 {
     for (unsigned n = 0; n < 8 && host_has_avx512(); n++) {
-        ASM(a, 0x65, 0xc4, 0xe1, 0xf8, store ? 0x91 : 0x90);
-        asm_abs(a, n, GS(vec.k) + 8 * n);
+        ASM_GS(a, n, GS(vec.k) + 8 * n, 0, 0xc4, 0xe1, 0xf8, store ? 0x91 : 0x90);
     }
 }
 
@@ -99,16 +96,14 @@ static void test_upper_halves(struct asm_buf *a)
     move_vector(a, 0, false);
     if (!host_has_avx512()) {
         for (unsigned n = 1; n < 16; n++) {
-            ASM(a, 0x65, 0xc5, 0xfc, 0x56); /* vorps ymm0, ymm0, gs:[…] */
-            asm_abs(a, 0, GS(vec.zmm) + 64 * n);
+            ASM_GS(a, 0, GS(vec.zmm) + 64 * n, 0, 0xc5, 0xfc, 0x56); /* vorps ymm0, ymm0, gs:[…] */
         }
         ASM(a, 0xc4, 0xe3, 0x7d, 0x19, 0xc0, 1); /* vextractf128 xmm0, ymm0, 1 */
         ASM(a, 0xc4, 0xe2, 0x79, 0x17, 0xc0);    /* vptest xmm0, xmm0 */
         return;
     }
     for (unsigned n = 1; n < 16; n++) {
-        ASM(a, 0x65, 0x62, 0xf1, 0xfd, 0x48, 0xeb); /* vporq zmm0, zmm0, gs:[…] */
-        asm_abs(a, 0, GS(vec.zmm) + 64 * n);
+        ASM_GS(a, 0, GS(vec.zmm) + 64 * n, 0, 0x62, 0xf1, 0xfd, 0x48, 0xeb); /* vporq zmm0, zmm0, gs:[…] */
     }
     asm_mov_imm(a, HOST_T0, 0xfc);
     ASM(a, 0xc4, 0xc1, 0x78, 0x92, 0xc9);       /* kmovw k1, t0d */
@@ -123,8 +118,7 @@ static void test_upper_halves(struct asm_buf *a)
 static void load_low_halves(struct asm_buf *a)
 {
     for (unsigned n = 0; n < 16; n++) {
-        ASM(a, 0x65, 0xc5, (~n >> 3 & 1) << 7 | 0x78, 0x10); /* vmovups xmm, gs:[…] */
-        asm_abs(a, n, GS(vec.zmm) + 64 * n);
+        ASM_GS(a, n, GS(vec.zmm) + 64 * n, 0, 0xc5, (~n >> 3 & 1) << 7 | 0x78, 0x10); /* vmovups xmm, gs:[…] */
     }
     for (unsigned n = 16; n < 32 && host_has_avx512(); n++)
         move_vector(a, n, false);
@@ -174,8 +168,7 @@ static void move_x87(struct asm_buf *a, unsigned op)
     asm_gs_store(a, REG_RDX, GS(j.tmp[1]));
     asm_mov_imm(a, REG_RAX, XCR0_X87);
     asm_mov_imm(a, REG_RDX, 0);
-    ASM(a, 0x65, 0x48, 0x0f, 0xae);
-    asm_abs(a, op, GS(vec.x87));
+    ASM_GS(a, op, GS(vec.x87), 0, 0x48, 0x0f, 0xae);
     asm_gs_load(a, REG_RAX, GS(j.tmp[0]));
     asm_gs_load(a, REG_RDX, GS(j.tmp[1]));
 }
@@ -189,16 +182,14 @@ static void move_pointers(struct asm_buf *a, bool store)
         asm_gs_load(a, HOST_T1, at[i][store]);
         asm_gs_store(a, HOST_T1, at[i][!store]);
     }
-    ASM(a, 0x65, 0x44, 0x0f, 0xb7); /* movzx t1d, word gs:[…] */
-    asm_abs(a, HOST_T1, store ? GS(j.fop) : GS(vec.x87.fop));
-    ASM(a, 0x65, 0x66, 0x44, 0x89); /* mov gs:[…], t1w */
-    asm_abs(a, HOST_T1, store ? GS(vec.x87.fop) : GS(j.fop));
+    ASM_GS(a, HOST_T1, store ? GS(j.fop) : GS(vec.x87.fop), 0, 0x44, 0x0f, 0xb7); /* movzx t1d, word gs:[…] */
+    ASM_GS(a, HOST_T1, store ? GS(vec.x87.fop) : GS(j.fop), 0, 0x66, 0x44,
+           0x89); /* mov gs:[…], t1w */
 }
 
 static void set_x87_live(struct asm_buf *a, bool live)
 {
-    ASM(a, 0x65, 0xc6);
-    asm_abs(a, 0, GS(j.x87_live));
+    ASM_GS(a, 0, GS(j.x87_live), 1, 0xc6);
     asm_u8(a, live);
 }
 
@@ -206,9 +197,8 @@ static u32 make_x87_load(struct asm_buf *a)
 {
     u32 at = a->at;
 
-    ASM(a, 0x65, 0x48,
+    ASM_GS(a, 0, GS(vec.xsave_header), 4, 0x48,
         0xc7); /* mov qword gs:[XSTATE_BV], 1: the image counts, also when xsave found it initial */
-    asm_abs(a, 0, GS(vec.xsave_header));
     asm_u32(a, XCR0_X87);
     move_x87(a, 5);
     move_pointers(a, false);
@@ -257,8 +247,7 @@ static u32 make_enter(struct asm_buf *a)
     ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8 */
     asm_gs_store(a, REG_RSP, GS(j.host_sp));
     move_registers(a, 0x8b);
-    ASM(a, 0x65, 0xff); /* jmp gs:[enter_at] */
-    asm_abs(a, 4, GS(j.enter_at));
+    ASM_GS(a, 4, GS(j.enter_at), 0, 0xff); /* jmp gs:[enter_at] */
     return at;
 }
 
@@ -271,8 +260,7 @@ static u32 make_return(struct asm_buf *a)
     ASM(a, 0x48, 0x83, 0xc4, 8); /* add rsp, 8 */
     for (unsigned i = ARRAY_SIZE(callee_saved); i--;)
         pop(a, callee_saved[i]);
-    ASM(a, 0x65, 0x8b); /* mov eax, gs:[rc] */
-    asm_abs(a, REG_RAX, GS(j.rc));
+    ASM_GS(a, REG_RAX, GS(j.rc), 0, 0x8b); /* mov eax, gs:[rc] */
     asm_u8(a, 0xc3);
     return at;
 }
@@ -280,8 +268,7 @@ static u32 make_return(struct asm_buf *a)
 /* mov dword gs:[rc], imm */
 static void set_rc(struct asm_buf *a, int rc)
 {
-    ASM(a, 0x65, 0xc7);
-    asm_abs(a, 0, GS(j.rc));
+    ASM_GS(a, 0, GS(j.rc), 4, 0xc7);
     asm_u32(a, (u32)rc);
 }
 
@@ -317,19 +304,17 @@ static u32 make_dispatch(struct asm_buf *a, u32 ret)
     u32 at = a->at, out[6];
 
     set_rc(a, OP_END);
-    asm_gs_cmp32(a, GS(request), 0);
+    asm_gs_test32(a, GS(request));
     out[0] = asm_jcc(a, ASM_NE);
     asm_gs_cmp8(a, GS(mode), MODE_64);
     out[1] = asm_jcc(a, ASM_NE);
-    ASM(a, 0x65, 0xf7); /* test dword gs:[rflags], imm32 */
-    asm_abs(a, 0, GS(rflags));
+    ASM_GS(a, 0, GS(rflags), 4, 0xf7); /* test dword gs:[rflags], imm32 */
     asm_u32(a, RFLAGS_TF | RFLAGS_RF);
     out[2] = asm_jcc(a, ASM_NE);
-    asm_gs_cmp32(a, GS(inhibit), 0);
+    asm_gs_test32(a, GS(inhibit));
     out[3] = asm_jcc(a, ASM_NE);
     asm_gs_load(a, REG_RAX, GS(rflags));
-    ASM(a, 0x65, 0x85); /* test gs:[intr_held], eax */
-    asm_abs(a, REG_RAX, GS(intr_held));
+    ASM_GS(a, REG_RAX, GS(intr_held), 0, 0x85); /* test gs:[intr_held], eax */
     out[5] = asm_jcc(a, ASM_NE);
     asm_gs_load(a, REG_RSI, GS(tlb));
     asm_gs_load(a, REG_RAX, GS(rip));
@@ -346,8 +331,7 @@ static u32 make_dispatch(struct asm_buf *a, u32 ret)
     asm_gs_store(a, REG_RAX, GS_REG(REG_IPBASE));
     asm_gs_load(a, REG_RSP, GS(j.host_sp));
     move_registers(a, 0x8b);
-    ASM(a, 0x65, 0xff); /* jmp gs:[tmp0] */
-    asm_abs(a, 4, GS(j.tmp[0]));
+    ASM_GS(a, 4, GS(j.tmp[0]), 0, 0xff); /* jmp gs:[tmp0] */
     for (unsigned i = 0; i < ARRAY_SIZE(out); i++)
         asm_patch(a->rw, out[i], ret);
     return at;
@@ -377,8 +361,7 @@ static void end_op(struct asm_buf *a, u32 dispatch, u32 ret)
 {
     ASM(a, 0x83, 0xf8, OP_END); /* cmp eax, imm8 */
     asm_patch(a->rw, asm_jcc(a, ASM_E), dispatch);
-    ASM(a, 0x65, 0x89); /* mov gs:[rc], eax */
-    asm_abs(a, REG_RAX, GS(j.rc));
+    ASM_GS(a, REG_RAX, GS(j.rc), 0, 0x89); /* mov gs:[rc], eax */
     asm_jmp_to(a, ret);
 }
 
@@ -441,8 +424,7 @@ static u32 make_refill(struct asm_buf *a, bool (*fn)(struct cpu *c, u64 lin, boo
 
 static void zero_site(struct asm_buf *a)
 {
-    ASM(a, 0x65, 0x48, 0xc7); /* mov qword gs:[site], 0 */
-    asm_abs(a, 0, GS(j.site));
+    ASM_GS(a, 0, GS(j.site), 4, 0x48, 0xc7); /* mov qword gs:[site], 0 */
     asm_u32(a, 0);
 }
 

@@ -53,7 +53,7 @@ static void create(struct cpu *c)
     j = calloc(1, sizeof(*j));
     if (!j)
         return;
-    if (jit_code_create(j)) {
+    if (jit_code_create(c, j)) {
         free(j);
         return;
     }
@@ -389,14 +389,12 @@ static void link_exit(struct cpu *c, struct jit_site *s, const struct block *b)
         return;
     if (s->epoch_at) {
         bool global = from->page->global && to->page->global;
-        u32 watched[2] = {global ? GS(global_epoch) : GS(link_epoch),
-                          global ? c->global_epoch : c->link_epoch};
 
         if (global ? from->page->global_epoch != c->global_epoch
                    : from->page->lin_epoch != c->link_epoch)
             return;
-        memcpy(j->hot.rw + s->epoch_at - 4, watched,
-               sizeof(watched)); /* disp32 and imm32 of the compare */
+        asm_gs_again32(&j->hot, s->epoch_at, global ? GS(global_epoch) : GS(link_epoch),
+                       global ? c->global_epoch : c->link_epoch);
     } else if (from->page != to->page) {
         return;
     }

@@ -187,8 +187,7 @@ static void least_turns(struct xlat *x, bool first)
     }
     if (!first) {
         asm_gs(a, 0x3b, HOST_T0, GS(j.loop_left));
-        ASM(a, 0x65, 0x4c, 0x0f, 0x47); /* cmova t0, gs:[loop_left] */
-        asm_abs(a, HOST_T0, GS(j.loop_left));
+        ASM_GS(a, HOST_T0, GS(j.loop_left), 0, 0x4c, 0x0f, 0x47); /* cmova t0, gs:[loop_left] */
     }
     asm_gs_store(a, HOST_T0, GS(j.loop_left));
 }
@@ -258,7 +257,7 @@ static void emit_turn(struct xlat *x, bool moving, u32 again)
         first = asm_jmp(a);
     x->loop_at = a->at;
     if (!moving)
-        asm_gs_cmp32(a, GS(request), 0);
+        asm_gs_test32(a, GS(request));
     else if (limit == REG_ZERO)
         asm_gs(a, 0x3b, x->counter, GS(j.loop_limit));
     else /* cmp counter, limit */
@@ -266,7 +265,7 @@ static void emit_turn(struct xlat *x, bool moving, u32 again)
     out = asm_jcc(a, moving ? ASM_E : ASM_NE);
     asm_patch(a->rw, out, cold->at);
     if (moving) {
-        asm_gs_cmp32(cold, GS(request), 0);
+        asm_gs_test32(cold, GS(request));
         asm_patch(cold->rw, asm_jcc(cold, ASM_E), again);
     }
     xlat_loop_restore(x, cold);

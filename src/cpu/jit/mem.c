@@ -146,13 +146,13 @@ static void tlb_index(struct xlat *x)
 /* T0 ^= tag of the entry at T1 */
 static void match(struct xlat *x, bool write)
 {
-    asm_gs_base(x->a, 0x33, HOST_T0, HOST_T1, x->view + ENTRY(tag, write));
+    asm_gs_base(x->a, REX_W, 0x33, HOST_T0, HOST_T1, x->view + ENTRY(tag, write));
 }
 
 /* (dst) = delta of that entry */
 static void load_delta(struct xlat *x, unsigned dst, bool write)
 {
-    asm_gs_base(x->a, 0x8b, dst, HOST_T1, x->view + ENTRY(delta, write));
+    asm_gs_base(x->a, REX_W, 0x8b, dst, HOST_T1, x->view + ENTRY(delta, write));
 }
 
 u32 xlat_misaligned(struct xlat *x, unsigned align)
@@ -468,7 +468,7 @@ static void check_operand(struct xlat *x, unsigned size, unsigned align, bool wr
                                  .spare = HOST_T0};
         return;
     }
-    asm_gs_base(a, 0x03, HOST_T0, HOST_T1, x->view + ENTRY(host, write));
+    asm_gs_base(a, REX_W, 0x03, HOST_T0, HOST_T1, x->view + ENTRY(host, write));
     *ret = (struct xlat_mem){.base = HOST_T0, .index = REG_ZERO, .spare = HOST_T1};
 }
 

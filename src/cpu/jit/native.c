@@ -384,8 +384,7 @@ static void note_pointers(struct xlat *x)
     asm_gs_load(a, HOST_T0, GS_REG(REG_IPBASE));
     asm_op_mem(a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, in->off);
     asm_gs_store(a, HOST_T0, GS(j.fip));
-    ASM(a, 0x65, 0x66, 0xc7); /* mov word gs:[fop], imm16 */
-    asm_abs(a, 0, GS(j.fop));
+    ASM_GS(a, 0, GS(j.fop), 2, 0x66, 0xc7); /* mov word gs:[fop], imm16 */
     ASM(a, d->bytes[d->modrm_off], d->opcode & 7);
     if (!d->has_mem || d->modrm_mod == 3)
         return;
@@ -401,13 +400,12 @@ void xlat_if_flag(struct xlat *x, bool set)
     asm_gs_cmp8(a, GS(cpl), 0);
     xlat_slow_from(x, asm_jcc(a, ASM_NE));
     if (set) { /* with something waiting, the op sees to it that it waits for one insn more */
-        asm_gs_cmp32(a, GS(request), 0);
+        asm_gs_test32(a, GS(request));
         xlat_slow_from(x, asm_jcc(a, ASM_NE));
-        asm_gs_cmp32(a, GS(intr_held), 0);
+        asm_gs_test32(a, GS(intr_held));
         xlat_slow_from(x, asm_jcc(a, ASM_NE));
     }
-    ASM(a, 0x65, 0x81); /* or, and dword gs:[rflags], imm32 */
-    asm_abs(a, set ? 1 : 4, GS(rflags));
+    ASM_GS(a, set ? 1 : 4, GS(rflags), 4, 0x81); /* or, and dword gs:[rflags], imm32 */
     asm_u32(a, set ? (u32)RFLAGS_IF : ~(u32)RFLAGS_IF);
     xlat_slow_resume(x);
 }
@@ -500,8 +498,7 @@ void xlat_lea(struct xlat *x)
         unsigned to = o->reg == REG_RSP ? HOST_SP : o->reg;
 
         if (slot) {
-            ASM(x->a, 0x65, 0x66, rex(0, HOST_T0, 0, 0), 0x89);
-            asm_abs(x->a, HOST_T0, GS_REG(o->reg));
+            ASM_GS(x->a, HOST_T0, GS_REG(o->reg), 0, 0x66, rex(0, HOST_T0, 0, 0), 0x89);
         } else {
             ASM(x->a, 0x66, rex(0, HOST_T0, 0, to), 0x89, 0xc0 | (HOST_T0 & 7) << 3 | (to & 7));
         }

@@ -109,7 +109,7 @@ static void emit_entries(struct xlat *x)
     u32 out;
 
     x->code->entry[JIT_POLL] = a->at;
-    asm_gs_cmp32(a, GS(request), 0);
+    asm_gs_test32(a, GS(request));
     out = asm_jcc(a, ASM_NE);
     asm_patch(a->rw, out, cold->at);
     asm_gs_load(cold, HOST_T0, GS_REG(REG_IPBASE));
