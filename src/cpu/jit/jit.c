@@ -39,7 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HOT 12 /* runs of a block before it is translated */
+#define HOT 20 /* runs of a block before it is translated: that costs as much as some 200 by the interpreter */
 
 static _Thread_local struct cpu *attached;
 
