@@ -138,8 +138,8 @@ static int write_piece(struct vsock_dev *v)
         return -EPROTO;
     room = v->chain.in.left - sizeof(wire);
     n = vsock_device_piece(v->host, p, room < VSOCK_PAYLOAD_MAX ? room : VSOCK_PAYLOAD_MAX, wire);
-    if (!n && p->off < p->len)
-        return -EPROTO; /* not one byte fits: this would never end */
+    if (n < p->len - p->off && (!n || p->hdr.op != VIRTIO_VSOCK_OP_RW))
+        return -EPROTO; /* not one byte fits, so this would never end; or a marker, which has no pieces */
     if (virtq_in(&v->chain, wire, sizeof(wire)) || virtq_in(&v->chain, p->data + p->off, n))
         return -EPROTO;
     p->off += n;

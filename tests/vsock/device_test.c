@@ -236,6 +236,23 @@ static void test_bad_rings(struct seat *s)
     uvirt_vsock_close(end[1]);
 }
 
+/* Markers have eight bytes, which are never apart. */
+static void test_marker_room(struct seat *s)
+{
+    sock *end[2];
+
+    for (u32 room = 7; room <= 8; room++) {
+        seat_start(s, BOTH, 1, 1, VSOCK_HDR_SIZE + room);
+        connect_ends(s, SOCK_SEQPACKET, true, end);
+        do_send(end[1], "x", 1, MSG_DONTWAIT);
+        virtio_vsock_pump(s->dev);
+        is_u64(virtio_device_live(s->dev), room == 8, "marker: buffers with room for %u bytes",
+               room);
+        uvirt_vsock_close(end[0]);
+        uvirt_vsock_close(end[1]);
+    }
+}
+
 static void test_create(struct seat *s)
 {
     static const u64 bad[] = {0, 1, 2, UINT32_MAX, 1ull << 32, UINT64_MAX};
@@ -269,6 +286,7 @@ int main(void)
     seat_close(&s);
     seat_open(&s, true, true, BOTH);
     test_layouts(&s, 0, "marker");
+    test_marker_room(&s);
     seat_close(&s);
     return tap_done();
 }

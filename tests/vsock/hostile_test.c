@@ -281,6 +281,12 @@ static void test_markers(void)
     inject(9, 2, RW, VSOCK_RW_EOR, "cd", 2);
     mark(VSOCK_OP_SEQ_END, 8, 0);
     ok(do_recv(s, back, 9, 0, &f) == 4 && f == MSG_EOR && !memcmp(back, "abcd", 4), "a record");
+    mark(VSOCK_OP_SEQ_BEGIN, 3, 5004);
+    inject(9, 2, RW, VSOCK_RW_EOR, "abcd", 4);
+    inject(9, 2, RW, 0, big, 5000);
+    mark(VSOCK_OP_SEQ_END, 4, 0);
+    ok(do_recv(s, back, sizeof(back), 0, &f) == 5004 && f == MSG_EOR,
+       "EOR on any packet of a record is its");
     mark(VSOCK_OP_SEQ_BEGIN, 9, 4);
     inject(9, 2, RW, 0, "ab", 2);
     mark(VSOCK_OP_SEQ_END, 10, 0);

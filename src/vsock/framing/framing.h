@@ -12,6 +12,7 @@ struct vsock_marker {
     bool begun; /* a SEQ_BEGIN came since the connection was made */
     bool open;  /* between SEQ_BEGIN and SEQ_END */
     bool bad;   /* ... and more bytes came than announced */
+    bool eor;   /* ... and one of its packets had RW_EOR, as all are to have */
     u32 cnt, len, got;
     struct vsock_queue part; /* what came of the record so far */
 };

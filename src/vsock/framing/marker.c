@@ -82,7 +82,7 @@ static int finish(struct vsock_sock *sk)
 
     m->open = false;
     if (last) {
-        last->hdr.flags |= VIRTIO_VSOCK_SEQ_EOM;
+        last->hdr.flags = VIRTIO_VSOCK_SEQ_EOM | (m->eor ? VIRTIO_VSOCK_SEQ_EOR : 0);
         m->part.msgs = 1;
         vsock_queue_splice(&sk->rx, &m->part);
         return 0;
@@ -106,7 +106,7 @@ static int take_marker(struct vsock_sock *sk, struct vsock_pkt *p)
     if (p->hdr.op == VSOCK_OP_SEQ_BEGIN) {
         marker_purge(sk);
         m->begun = m->open = true;
-        m->bad = false;
+        m->bad = m->eor = false;
         m->cnt = le32toh(mark.msg_cnt);
         m->len = le32toh(mark.msg_len);
         m->got = 0;
@@ -138,7 +138,8 @@ static int take_data(struct vsock_sock *sk, struct vsock_pkt *p)
         return 0;
     }
     m->got += len;
-    p->hdr.flags = p->hdr.flags & VSOCK_RW_EOR ? VIRTIO_VSOCK_SEQ_EOR : 0;
+    m->eor |= p->hdr.flags & VSOCK_RW_EOR;
+    p->hdr.flags = 0;
     return vsock_queue_add(&m->part, &sk->credit, p);
 }
 
