@@ -79,10 +79,11 @@ static int finish(struct vsock_sock *sk)
 {
     struct vsock_marker *m = &sk->marker;
     struct vsock_pkt *last = TAILQ_LAST(&m->part.pkts, vsock_pkts);
+    u32 flags = VIRTIO_VSOCK_SEQ_EOM | (m->eor ? VIRTIO_VSOCK_SEQ_EOR : 0);
 
     m->open = false;
     if (last) {
-        last->hdr.flags = VIRTIO_VSOCK_SEQ_EOM | (m->eor ? VIRTIO_VSOCK_SEQ_EOR : 0);
+        last->hdr.flags = flags;
         m->part.msgs = 1;
         vsock_queue_splice(&sk->rx, &m->part);
         return 0;
@@ -90,7 +91,7 @@ static int finish(struct vsock_sock *sk)
     last = vsock_pkt_alloc(0);
     if (!last)
         return -ENOBUFS;
-    last->hdr.flags = VIRTIO_VSOCK_SEQ_EOM;
+    last->hdr.flags = flags;
     return vsock_queue_add(&sk->rx, &sk->credit, last);
 }
 
