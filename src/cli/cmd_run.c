@@ -384,7 +384,7 @@ int run_to_end(struct run *r)
     rc = result_code(r, &res);
     if (r->o.stats) {
         run_print_stats(r->vm, r->be, (unsigned)r->o.cpus, seconds_since(r->start));
-        run_vsock_print_stats(r->vsock);
+        run_vsock_print_stats(r->vsock ? vm_vsock_context(r->vsock) : NULL);
     }
     return rc;
 }

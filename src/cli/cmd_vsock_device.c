@@ -2,6 +2,7 @@
 // uvirt vsock-device: a vsock device for other VMMs, over vhost-user.
 #include "cli/cli.h"
 #include "cli/dump.h"
+#include "cli/run_vsock.h"
 #include "vhost/backend.h"
 #include "vhost/memory.h"
 #include "virtio/vsock.h"
@@ -19,12 +20,12 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "uvirt vsock-device --socket S --cid N --path P [--framing eom|marker] [--verbose]";
+    "uvirt vsock-device --socket S --cid N --path P [--framing eom|marker] [--stats] [--verbose]";
 
 struct options {
     const char *socket, *path;
     unsigned long cid;
-    bool marker, verbose;
+    bool marker, stats, verbose;
 };
 
 static int set_socket(void *opaque, const char *value, const char **why)
@@ -56,6 +57,12 @@ static int set_framing(void *opaque, const char *value, const char **why)
     return o->marker || !strcmp(value, "eom") ? 0 : -EINVAL;
 }
 
+static int set_stats(void *opaque, const char *value, const char **why)
+{
+    ((struct options *)opaque)->stats = true;
+    return 0;
+}
+
 static int set_verbose(void *opaque, const char *value, const char **why)
 {
     ((struct options *)opaque)->verbose = true;
@@ -68,6 +75,7 @@ static const struct cli_option options[] = {
     {"path", "P", "the guest's ports on the host: sockets P and P_PORT, or below the directory P",
      set_path},
     {"framing", "eom|marker", "how records travel (default eom, the standard's)", set_framing},
+    {"stats", NULL, "print counters of all connections at the end", set_stats},
     {"verbose", NULL, "say when a VMM comes and goes", set_verbose},
     {0},
 };
@@ -217,6 +225,8 @@ static int serve(const struct options *o, int listener, int stop)
         cli_error("vsock-device: %s: %s", o->socket, strerror(-rc));
     else
         code = 0;
+    if (o->stats)
+        run_vsock_print_stats(d.host);
     dump_stop(dumps);
 out_bridge:
     vsock_unix_stop(d.bridge);

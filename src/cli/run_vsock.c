@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Parsing of `--vsock`.
+// Parsing of `--vsock`, printing of its counters.
 #include "cli/run_vsock.h"
 #include "cli/cli.h"
-#include "vmm/vsock.h"
 #include "vsock/stats.h"
 
 #include <errno.h>
@@ -107,7 +106,7 @@ void run_vsock_free(struct run_vsock *v)
     free(v->dump);
 }
 
-void run_vsock_print_stats(struct vm_vsock *v)
+void run_vsock_print_stats(struct uvirt_vsock *v)
 {
     struct vsock_connection *list = calloc(CONNECTIONS_MAX, sizeof(*list));
     struct vsock_counts sum;
@@ -115,7 +114,7 @@ void run_vsock_print_stats(struct vm_vsock *v)
     u64 ever;
 
     if (v && list) {
-        n = vsock_stats_get(vm_vsock_context(v), list, CONNECTIONS_MAX, &sum, &ever);
+        n = vsock_stats_get(v, list, CONNECTIONS_MAX, &sum, &ever);
         fprintf(stderr, "stats: vsock connections %llu\n", (unsigned long long)ever);
         for (size_t i = 0; i < n; i++) {
             const struct vsock_connection *c = &list[i];

@@ -17,7 +17,7 @@ struct run_vsock {
 int run_vsock_parse(struct run_vsock *v, const char *value, const char **why);
 void run_vsock_free(struct run_vsock *v);
 
-struct vm_vsock;
+struct uvirt_vsock;
 
 /* For --stats: what passed over each connection, and over all. NULL: nothing. */
-void run_vsock_print_stats(struct vm_vsock *v);
+void run_vsock_print_stats(struct uvirt_vsock *v);

@@ -54,7 +54,7 @@ for series in 6.12 6.1; do
             <(tshark -r "$work/pcap" -Y "vsock.src_port == 99" 2>/dev/null)
     else
         count=$((count + 1))
-        echo "ok $count - $series: with RST # SKIP no tshark"
+        echo "ok $count - $series: with RST # SKIP Debian's package tshark is not installed"
     fi
     timeout -k 5 120 "$user" echo stream "unix:$work/m_99" >"$work/peer" 2>&1 &
     peer=$!

@@ -62,7 +62,7 @@ for series in 6.12 6.1; do
         point "$series: tshark reads the capture" dissected
     else
         count=$((count + 1))
-        echo "ok $count - $series: tshark reads the capture # SKIP no tshark"
+        echo "ok $count - $series: tshark reads the capture # SKIP Debian's package tshark is not installed"
     fi
     mkdir "$work/group"
     beside "$work/peer" "$uvirt" run --kernel "$k" --vsock "cid=6,path=$work/group" -- \
@@ -77,6 +77,8 @@ bad() {
     run run --kernel "$(kernel 6.12)" --vsock "$1" -- true </dev/null
     point "refused: --vsock ${1//$work\//}" complains 125 "$2"
 }
+bad cid=0 'cid=0: no guest can have that CID'
+bad cid=1 'cid=1: no guest can have that CID'
 bad cid=2 'cid=2: no guest can have that CID'
 bad cid=4294967296 'no guest can have that CID'
 bad cid=4294967295 'no guest can have that CID'

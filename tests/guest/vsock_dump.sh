@@ -76,7 +76,7 @@ for series in 6.12 6.1; do
             <("$uvirt" vsock-dump --count 20 vm 2>/dev/null | tshark -r - 2>/dev/null)
     else
         count=$((count + 1))
-        echo "ok $count - $series: tshark reads it as it comes # SKIP no tshark"
+        echo "ok $count - $series: tshark reads it as it comes # SKIP Debian's package tshark is not installed"
     fi
     "$uvirt" vsock-dump --write "$work/last" vm 2>"$work/err" &
     one=$!
