@@ -423,6 +423,7 @@ static void obey(const struct control_message *m, pid_t command)
     switch (m->type) {
     case CONTROL_SIGNAL:
         kill(-command, (int)m->a);
+        tell_host(CONTROL_SIGNALLED, m->a);
         break;
     case CONTROL_WINSIZE:
         if (pty >= 0)

@@ -12,12 +12,14 @@
  * The end: CONTROL_EXITED counts once both flows of output have ended and everything of them is written.
  *
  * Signals are blocked in all threads and read from a signalfd. Before the command has started
- * they end uvirt. After that they go to the command; two SIGINT, SIGQUIT or SIGTERM within two seconds
- * end uvirt. In raw mode Ctrl-C is a byte for the command's terminal, and Ctrl-] three
+ * they end uvirt. After that they go to the command, and what it makes of them is its own affair, with two ways out: a
+ * second one that means it (is_second) ends uvirt, and so does a guest whose init does not say CONTROL_SIGNALLED within
+ * ANSWER_NS, as nothing in there can be expected to end. In raw mode Ctrl-C is a byte for the command's terminal, and Ctrl-] three
  * times within a second ends uvirt.
  */
 #include "cli/session.h"
 #include "base/state.h"
+#include "cli/cli.h"
 #include "cli/link.h"
 #include "cli/term.h"
 #include "vmm/control.h"
@@ -39,6 +41,7 @@
 #define SERIAL_RETRY_MS  2
 #define DOUBLE_SIGNAL_NS 2000000000ull
 #define ESCAPE_NS        1000000000ull
+#define ANSWER_NS        5000000000ull
 #define WRITE_MAX        4096 /* PIPE_BUF: never blocks after POLLOUT */
 
 struct session {
@@ -61,7 +64,8 @@ struct session {
 
     int last_signal;
     u64 last_signal_ns;
-    u64 end_ns; /* when session_stop() runs out of patience; 0: never */
+    u64 answer_ns; /* when the guest is to have said that it got (last_signal); 0: it has */
+    u64 end_ns;    /* when session_stop() runs out of patience; 0: never */
 };
 
 static u64 now_ns(void)
@@ -279,6 +283,10 @@ static void guest_says(struct session *s, const struct control_message *m)
     case CONTROL_FAILED:
         finish(s, SESSION_CANNOT_EXEC, (int)(m->a & 0xfff));
         break;
+    case CONTROL_SIGNALLED:
+        if ((int)m->a == s->last_signal)
+            s->answer_ns = 0;
+        break;
     default:
         break;
     }
@@ -286,10 +294,23 @@ static void guest_says(struct session *s, const struct control_message *m)
 
 /* --- signals --- */
 
+/* SIGTERM once more, at any time; SIGINT and SIGQUIT, which programs are sent to do other things, soon. */
+static bool is_second(const struct session *s, int sig)
+{
+    if (sig != s->last_signal || !s->last_signal_ns)
+        return false;
+    return sig == SIGTERM ||
+           ((sig == SIGINT || sig == SIGQUIT) && now_ns() - s->last_signal_ns < DOUBLE_SIGNAL_NS);
+}
+
+static bool is_terminating(int sig)
+{
+    return sig == SIGTERM || sig == SIGINT || sig == SIGQUIT || sig == SIGHUP;
+}
+
 static void take_signal(struct session *s, int sig)
 {
     unsigned short cols, rows;
-    bool twice = sig == s->last_signal && now_ns() - s->last_signal_ns < DOUBLE_SIGNAL_NS;
 
     if (sig == SIGCONT) {
         if (s->cfg.tty && s->started)
@@ -301,13 +322,15 @@ static void take_signal(struct session *s, int sig)
             tell_guest(s, CONTROL_WINSIZE, cols, rows);
         return;
     }
-    if (!s->cfg.command || !s->started ||
-        (twice && (sig == SIGINT || sig == SIGTERM || sig == SIGQUIT))) {
+    if (!s->cfg.command || !s->started || is_second(s, sig)) {
         finish(s, SESSION_SIGNAL, sig);
         return;
     }
-    s->last_signal = sig;
-    s->last_signal_ns = now_ns();
+    if (is_terminating(sig)) {
+        s->last_signal = sig;
+        s->last_signal_ns = now_ns();
+        s->answer_ns = s->last_signal_ns + ANSWER_NS;
+    }
     tell_guest(s, CONTROL_SIGNAL, (u32)sig, 0);
 }
 
@@ -346,6 +369,7 @@ static int ms_until(u64 ns)
 static int prepare(struct session *s, struct pollfd p[NR_FDS])
 {
     const void *data;
+    u64 until;
 
     p[FD_WAKE] = (struct pollfd){.fd = s->wake, .events = POLLIN};
     p[FD_END] = (struct pollfd){.fd = vm_end_fd(s->vm), .events = POLLIN};
@@ -359,7 +383,8 @@ static int prepare(struct session *s, struct pollfd p[NR_FDS])
             .events = POLLOUT};
     if (s->serial_start < s->serial_end)
         return SERIAL_RETRY_MS;
-    return s->end_ns ? ms_until(s->end_ns) : -1;
+    until = s->end_ns && (!s->answer_ns || s->end_ns < s->answer_ns) ? s->end_ns : s->answer_ns;
+    return until ? ms_until(until) : -1;
 }
 
 /* What came from the guest, and what is to go there. True: there may be more at once. */
@@ -435,6 +460,17 @@ void session_state(struct session *s, struct state *st)
     s->result.status = (int)status;
 }
 
+/* Nothing more is to be read of a guest that runs: should it have said by now that it got a signal? */
+static void check_answer(struct session *s)
+{
+    if (s->done || !s->answer_ns || s->answer_ns > now_ns())
+        return;
+    term_restore();
+    cli_error("the guest has not answered to signal %d for %u s: ended", s->last_signal,
+              (unsigned)(ANSWER_NS / 1000000000));
+    finish(s, SESSION_SIGNAL, s->last_signal);
+}
+
 /* (ended): the VM has. */
 static bool is_over(const struct session *s, bool ended)
 {
@@ -458,6 +494,8 @@ void session_run(struct session *s, struct vm *vm, struct session_result *ret)
     }
     for (;;) {
         more = exchange(s, &raw);
+        if (!more && !ended)
+            check_answer(s);
         if (!more && is_over(s, ended))
             break;
         timeout = prepare(s, p);

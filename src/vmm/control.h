@@ -20,7 +20,8 @@ enum control_type {
     CONTROL_STARTED = 16, /* the command runs */
     CONTROL_EXITED =
         17, /* a: exit status as a shell has it (128 + signal); flows with its output have ended, too */
-    CONTROL_FAILED = 18, /* the command could not be executed; a: errno */
+    CONTROL_FAILED = 18,    /* the command could not be executed; a: errno */
+    CONTROL_SIGNALLED = 19, /* it was sent the signal of a CONTROL_SIGNAL; a: which */
 };
 
 struct control_message {
