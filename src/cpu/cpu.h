@@ -303,6 +303,19 @@ struct cpu_cpuid_entry {
 };
 #define CPU_CPUID_MAX 256
 
+/*
+ * An answer of CPUID that depends on nothing but the table, kept for translated code, by leaf. An invalid
+ * one has a key that belongs elsewhere.
+ */
+#define CPU_ANSWER_BITS 4
+#define CPU_ANSWER_HASH 0x9e3779b1u /* its product's upper bits are the place */
+
+struct cpu_answer {
+    u64 key; /* index << 32 | leaf */
+    u32 reg[4]; /* EAX, EBX, ECX, EDX */
+    u64 pad;
+};
+
 /* What translated code reaches through GS beside the architectural state. jit/ owns it. */
 struct cpu_jit {
     u64 self;               /* the CPU's own address */
@@ -321,6 +334,7 @@ struct cpu_jit {
     u64 delta[12];          /* of accesses that were checked together: host address - linear address */
     u64 loop_left;          /* turns of the loop for which its checks hold */
     u64 loop_limit;         /* what its counter must not reach without new ones */
+    struct cpu_answer answer[1 << CPU_ANSWER_BITS]; /* of CPUID. sys/cpuid.c fills it */
 };
 
 /* Why translated code goes back to the run loop. */
@@ -547,6 +561,9 @@ int cpu_cpuid_set(struct cpu *c, const struct cpu_cpuid_entry *e, unsigned n);
 
 /* CPUID as executed: dynamic bits (OSXSAVE, 0D sizes) filled in. Never faults. */
 void cpu_cpuid(const struct cpu *c, u32 leaf, u32 index, u32 out[4]);
+
+/* The same by the instruction: what is always the same is kept in c->j.answer. */
+void cpu_cpuid_answer(struct cpu *c, u32 leaf, u32 index, u32 out[4]);
 
 /* What a guest can be offered: the table behind KVM_GET_SUPPORTED_CPUID. Returns the entry count, or -E2BIG. */
 int cpu_cpuid_supported(struct cpu_cpuid_entry *e, unsigned max);

@@ -96,6 +96,7 @@ struct jit_glue {
      */
     u32 refill[2], refill_stack[2];
     u32 amx_away, amx_back; /* amx.c */
+    u32 cpuid; /* the answer for EAX and ECX into EAX, EBX, ECX, EDX; ZF clear: it is not known. Clobbers T0, T1 */
 };
 
 struct jit {
@@ -120,6 +121,9 @@ void jit_glue_make(struct jit *j);
 
 /* The routines of amx.c; (vec_store): stores live vector state. */
 void jit_glue_amx_make(struct jit *j, u32 vec_store);
+
+/* The routine of cpuid.c. */
+void jit_glue_cpuid_make(struct jit *j);
 
 /* (size) bytes that live until the next flush, or NULL. */
 void *jit_meta_take(struct jit *j, size_t size);

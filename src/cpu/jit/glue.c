@@ -440,6 +440,7 @@ void jit_glue_make(struct jit *j)
     s.vec = make_vec_store(a);
     s.x87 = make_x87_store(a);
     jit_glue_amx_make(j, s.vec);
+    jit_glue_cpuid_make(j);
     ret = make_return(a);
     g->enter = make_enter(a);
     dispatch = make_dispatch(a, ret);

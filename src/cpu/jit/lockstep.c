@@ -251,14 +251,16 @@ static bool state_equal(const struct cpu *a, const struct cpu *b, int rc)
            !memcmp(a->seg, b->seg, sizeof(a->seg));
 }
 
+/* All but (request): other threads set bits in it meanwhile, and one that is lost may be the last timer's. */
 static void state_put_back(struct cpu *c, const struct cpu *from)
 {
-    u32 request = atomic_load(&c->request), epoch = c->link_epoch;
+    const size_t at = offsetof(struct cpu, request), end = at + sizeof(c->request);
     struct cpu_stats stats = c->stats;
     struct cpu_jit j = c->j;
+    u32 epoch = c->link_epoch;
 
-    memcpy(c, from, sizeof(*c));
-    atomic_store(&c->request, request);
+    memcpy(c, from, at);
+    memcpy((u8 *)c + end, (const u8 *)from + end, sizeof(*c) - end);
     c->link_epoch = epoch;
     c->stats = stats;
     c->j = j;

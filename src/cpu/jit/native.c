@@ -280,6 +280,8 @@ enum xlat_kind xlat_classify(const struct xlat *x, const struct decoded *d, cons
         return in + 1 < x->b->insn + x->b->count && !x->j->lockstep ? XLAT_STI : XLAT_CALL;
     if (does_nothing(d->mnemonic))
         return XLAT_NOTHING;
+    if (d->mnemonic == ZYDIS_MNEMONIC_CPUID)
+        return XLAT_CPUID;
     if (xlat_amx_fits(in))
         return XLAT_AMX;
     if (d->mnemonic == ZYDIS_MNEMONIC_LEA)

@@ -174,6 +174,9 @@ static bool emit_insn(struct xlat *x)
     case XLAT_DIVIDE:
         xlat_divide(x);
         return false;
+    case XLAT_CPUID:
+        xlat_cpuid(x);
+        return false;
     case XLAT_LEA:
         xlat_lea(x);
         return false;

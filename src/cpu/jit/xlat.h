@@ -16,6 +16,7 @@ enum xlat_kind {
     XLAT_X87,
     XLAT_X87_CONTROL, /* the same, with x87 state; control: FOP, FIP and FDP stay */
     XLAT_DIVIDE,
+    XLAT_CPUID,
     XLAT_LEA,
     XLAT_NOTHING,
     XLAT_PUSH,
@@ -289,6 +290,9 @@ void xlat_leave_frame(struct xlat *x);
 /* --- amx.c --- */
 bool xlat_amx_fits(const struct insn *in);
 void xlat_amx(struct xlat *x);
+
+/* --- cpuid.c --- */
+void xlat_cpuid(struct xlat *x);
 
 /* --- flow.c --- */
 void xlat_jcc(struct xlat *x);

@@ -27,6 +27,19 @@ static const struct cpu_cpuid_entry *find(const struct cpu *c, u32 leaf, u32 ind
     return cpuid_find(c->cpuid, c->cpuid_count, leaf, index);
 }
 
+static unsigned answer_place(u32 leaf)
+{
+    return leaf * CPU_ANSWER_HASH >> (32 - CPU_ANSWER_BITS);
+}
+
+/* Leaf 0's place gets a key of leaf 1, the others one of leaf 0. */
+static void forget_answers(struct cpu *c)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(c->j.answer); i++)
+        c->j.answer[i].key = answer_place(0) == i;
+}
+_Static_assert((CPU_ANSWER_HASH >> (32 - CPU_ANSWER_BITS)) != 0, "leaf 1 belongs elsewhere than 0");
+
 int cpu_cpuid_set(struct cpu *c, const struct cpu_cpuid_entry *e, unsigned n)
 {
     struct cpu_cpuid_entry *copy = NULL;
@@ -43,6 +56,7 @@ int cpu_cpuid_set(struct cpu *c, const struct cpu_cpuid_entry *e, unsigned n)
     free(c->cpuid);
     c->cpuid = copy;
     c->cpuid_count = n;
+    forget_answers(c);
 
     x = find(c, 0xd, 0);
     c->cpuid_xcr0 = x ? ((u64)x->edx << 32 | x->eax) & cpu_xcr0_supported() : 0;
@@ -90,7 +104,13 @@ static const struct cpu_cpuid_entry *find_beyond(const struct cpu *c, u32 *leaf,
     return find(c, basic->eax, index);
 }
 
-/* Parts of the answer that follow the CPU's state. */
+/* Does an answer of (leaf) follow the CPU's state? */
+static bool is_dynamic(u32 leaf)
+{
+    return leaf == 1 || leaf == 7 || leaf == 0xd;
+}
+
+/* The parts that do. */
 static void dynamic_bits(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
 {
     switch (leaf) {
@@ -114,7 +134,8 @@ static void dynamic_bits(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
     }
 }
 
-void cpu_cpuid(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
+/* True: the answer is always the same. */
+static bool answer(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
 {
     const struct cpu_cpuid_entry *e = find(c, leaf, index);
     u32 asked = leaf;
@@ -127,7 +148,7 @@ void cpu_cpuid(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
         out[CPUID_ECX] = e->ecx;
         out[CPUID_EDX] = e->edx;
         dynamic_bits(c, leaf, index, out);
-        return;
+        return !is_dynamic(leaf);
     }
     memset(out, 0, 16);
     /* Levels that do not exist in a topology leaf still echo the level and tell the APIC id. */
@@ -138,6 +159,22 @@ void cpu_cpuid(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
             out[CPUID_EDX] = e->edx;
         }
     }
+    return true;
+}
+
+void cpu_cpuid(const struct cpu *c, u32 leaf, u32 index, u32 out[4])
+{
+    answer(c, leaf, index, out);
+}
+
+void cpu_cpuid_answer(struct cpu *c, u32 leaf, u32 index, u32 out[4])
+{
+    struct cpu_answer *a = &c->j.answer[answer_place(leaf)];
+
+    if (!answer(c, leaf, index, out))
+        return;
+    a->key = (u64)index << 32 | leaf;
+    memcpy(a->reg, out, sizeof(a->reg));
 }
 
 /* SDM 4 table 2-2, IA32_ARCH_CAPABILITIES. */

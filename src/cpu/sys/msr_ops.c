@@ -113,7 +113,7 @@ static int op_cpuid(struct cpu *c, const struct insn *in)
 {
     u32 out[4];
 
-    cpu_cpuid(c, (u32)c->r[REG_RAX], (u32)c->r[REG_RCX], out);
+    cpu_cpuid_answer(c, (u32)c->r[REG_RAX], (u32)c->r[REG_RCX], out);
     c->r[REG_RAX] = out[0];
     c->r[REG_RBX] = out[1];
     c->r[REG_RCX] = out[2];
