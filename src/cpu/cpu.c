@@ -33,8 +33,8 @@ static struct cpu *cpu_alloc(void)
     return p == MAP_FAILED ? NULL : p;
 }
 
-int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem, const struct cpu_bus *bus,
-               void *owner)
+int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem,
+               const struct cpu_bus *bus, void *owner)
 {
     struct cpu *c = cpu_alloc();
     int rc;
@@ -86,7 +86,8 @@ static void reset_segments(struct cpu *c)
 {
     for (int i = SEG_ES; i <= SEG_GS; i++)
         c->seg[i] = (struct cpu_seg){.limit = 0xffff, .ar = AR_DATA16};
-    c->seg[SEG_CS] = (struct cpu_seg){.sel = 0xf000, .base = 0xffff0000, .limit = 0xffff, .ar = AR_CODE16};
+    c->seg[SEG_CS] =
+        (struct cpu_seg){.sel = 0xf000, .base = 0xffff0000, .limit = 0xffff, .ar = AR_CODE16};
     c->seg[SEG_NONE] = (struct cpu_seg){0};
     c->seg[SEG_TR] = (struct cpu_seg){.limit = 0xffff, .ar = SEG_AR_P | 0xb};
     c->seg[SEG_LDTR] = (struct cpu_seg){.limit = 0xffff, .ar = SEG_AR_P | 0x2};
@@ -197,24 +198,28 @@ void cpu_mode_update(struct cpu *c)
         c->tlb = c->tlbs[TLB_KERNEL];
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         if (c->tlb == c->tlbs[v])
-            c->block_key = (u8)((c->block_key & ~(CPU_KEY_MODE | CPU_KEY_VIEW)) | c->mode | v << CPU_KEY_VIEW_SHIFT);
+            c->block_key = (u8)((c->block_key & ~(CPU_KEY_MODE | CPU_KEY_VIEW)) | c->mode |
+                                v << CPU_KEY_VIEW_SHIFT);
     }
 }
 
 #define MXCSR_MASKS 0x1f80u
-#define FCW_MASKS 0x3fu
-#define FSW_ES BIT(7)
+#define FCW_MASKS   0x3fu
+#define FSW_ES      BIT(7)
 
 void cpu_key_update(struct cpu *c)
 {
     u8 key = c->block_key & (CPU_KEY_MODE | CPU_KEY_VIEW);
 
-    if (!(c->cr0 & (CR0_EM | CR0_TS)) && c->cr4 & CR4_OSFXSR && (c->vec.x87.mxcsr & MXCSR_MASKS) == MXCSR_MASKS) {
+    if (!(c->cr0 & (CR0_EM | CR0_TS)) && c->cr4 & CR4_OSFXSR &&
+        (c->vec.x87.mxcsr & MXCSR_MASKS) == MXCSR_MASKS) {
         key |= CPU_KEY_SSE;
         if (c->cr4 & CR4_OSXSAVE && (c->xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX))
-            key |= (c->xcr0 & XCR0_AVX512) == XCR0_AVX512 ? CPU_KEY_AVX | CPU_KEY_AVX512 : CPU_KEY_AVX;
+            key |=
+                (c->xcr0 & XCR0_AVX512) == XCR0_AVX512 ? CPU_KEY_AVX | CPU_KEY_AVX512 : CPU_KEY_AVX;
     }
-    if (!(c->cr0 & (CR0_EM | CR0_TS)) && (c->vec.x87.fcw & FCW_MASKS) == FCW_MASKS && !(c->vec.x87.fsw & FSW_ES))
+    if (!(c->cr0 & (CR0_EM | CR0_TS)) && (c->vec.x87.fcw & FCW_MASKS) == FCW_MASKS &&
+        !(c->vec.x87.fsw & FSW_ES))
         key |= CPU_KEY_X87;
     if (unlikely(key != c->block_key)) {
         c->block_key = key;

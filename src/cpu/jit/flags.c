@@ -134,8 +134,8 @@ void xlat_flags_analyse(struct xlat *x)
 void xlat_emit_flags_save(struct asm_buf *a, unsigned scratch)
 {
     asm_mov(a, scratch, REG_RAX);
-    ASM(a, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
-    ASM_GS(a, REG_RAX, GS(cc), 0, 0x66, 0x89);       /* mov gs:[cc], ax */
+    ASM(a, 0x9f, 0x0f, 0x90, 0xc0);            /* lahf; seto al */
+    ASM_GS(a, REG_RAX, GS(cc), 0, 0x66, 0x89); /* mov gs:[cc], ax */
     asm_mov(a, REG_RAX, scratch);
 }
 
@@ -143,7 +143,7 @@ void xlat_emit_flags_load(struct asm_buf *a, unsigned scratch)
 {
     asm_mov(a, scratch, REG_RAX);
     ASM_GS(a, REG_RAX, GS(cc), 0, 0x0f, 0xb7); /* movzx eax, word gs:[cc] */
-    ASM(a, 0x04, 0x7f, 0x9e); /* add al, 0x7f; sahf */
+    ASM(a, 0x04, 0x7f, 0x9e);                  /* add al, 0x7f; sahf */
     asm_mov(a, REG_RAX, scratch);
 }
 

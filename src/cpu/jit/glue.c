@@ -103,7 +103,8 @@ static void test_upper_halves(struct asm_buf *a)
         return;
     }
     for (unsigned n = 1; n < 16; n++) {
-        ASM_GS(a, 0, GS(vec.zmm) + 64 * n, 0, 0x62, 0xf1, 0xfd, 0x48, 0xeb); /* vporq zmm0, zmm0, gs:[…] */
+        ASM_GS(a, 0, GS(vec.zmm) + 64 * n, 0, 0x62, 0xf1, 0xfd, 0x48,
+               0xeb); /* vporq zmm0, zmm0, gs:[…] */
     }
     asm_mov_imm(a, HOST_T0, 0xfc);
     ASM(a, 0xc4, 0xc1, 0x78, 0x92, 0xc9);       /* kmovw k1, t0d */
@@ -118,7 +119,8 @@ static void test_upper_halves(struct asm_buf *a)
 static void load_low_halves(struct asm_buf *a)
 {
     for (unsigned n = 0; n < 16; n++) {
-        ASM_GS(a, n, GS(vec.zmm) + 64 * n, 0, 0xc5, (~n >> 3 & 1) << 7 | 0x78, 0x10); /* vmovups xmm, gs:[…] */
+        ASM_GS(a, n, GS(vec.zmm) + 64 * n, 0, 0xc5, (~n >> 3 & 1) << 7 | 0x78,
+               0x10); /* vmovups xmm, gs:[…] */
     }
     for (unsigned n = 16; n < 32 && host_has_avx512(); n++)
         move_vector(a, n, false);
@@ -182,7 +184,8 @@ static void move_pointers(struct asm_buf *a, bool store)
         asm_gs_load(a, HOST_T1, at[i][store]);
         asm_gs_store(a, HOST_T1, at[i][!store]);
     }
-    ASM_GS(a, HOST_T1, store ? GS(j.fop) : GS(vec.x87.fop), 0, 0x44, 0x0f, 0xb7); /* movzx t1d, word gs:[…] */
+    ASM_GS(a, HOST_T1, store ? GS(j.fop) : GS(vec.x87.fop), 0, 0x44, 0x0f,
+           0xb7); /* movzx t1d, word gs:[…] */
     ASM_GS(a, HOST_T1, store ? GS(vec.x87.fop) : GS(j.fop), 0, 0x66, 0x44,
            0x89); /* mov gs:[…], t1w */
 }
@@ -197,7 +200,8 @@ static u32 make_x87_load(struct asm_buf *a)
 {
     u32 at = a->at;
 
-    ASM_GS(a, 0, GS(vec.xsave_header), 4, 0x48,
+    ASM_GS(
+        a, 0, GS(vec.xsave_header), 4, 0x48,
         0xc7); /* mov qword gs:[XSTATE_BV], 1: the image counts, also when xsave found it initial */
     asm_u32(a, XCR0_X87);
     move_x87(a, 5);

@@ -54,8 +54,11 @@ static void address(struct xlat *x, unsigned dst, bool wide, s64 disp)
         base = xlat_in_host(x, base, HOST_T0);
     if (index != REG_ZERO)
         index = xlat_in_host(x, index, HOST_T1);
-    asm_op_mem(x->a, wide && !in->ea_shift ? REX_W : 0, 0x8d, dst, base, index, in->scale,
-               (s32)disp);
+    wide = wide && !in->ea_shift;
+    if (wide && index == REG_ZERO && base != REG_ZERO && !disp) /* takes no time, LEA does */
+        asm_mov(x->a, dst, base);
+    else
+        asm_op_mem(x->a, wide ? REX_W : 0, 0x8d, dst, base, index, in->scale, (s32)disp);
 }
 
 void xlat_mem_ea(struct xlat *x, unsigned dst, bool wide)

@@ -102,6 +102,45 @@ static void emit_twin_paths(struct xlat *x)
     xlat_emit_misses(x);
 }
 
+/*
+ * Do flags that live at the block's start serve an insn of it in RFLAGS? Else they only pass through, or are spilled for a
+ * check first, and stay in memory.
+ */
+static bool wants_flags(const struct xlat *x)
+{
+    for (unsigned i = 0; i < x->b->count && x->flags[i].before; i++) {
+        const struct decoded *d = &x->d[i];
+
+        switch ((enum xlat_kind)x->kind[i]) {
+        case XLAT_JCC:
+            return true;
+        case XLAT_NATIVE:
+            if (d->has_mem && d->modrm_mod != 3)
+                return false;
+            if (d->cc_read || (x->flags[i].touch && x->flags[i].after & ~x->flags[i].kill))
+                return true;
+            break;
+        case XLAT_LEA:
+        case XLAT_NOTHING:
+            break;
+        default:
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Flags in memory are the block's own: those in RFLAGS are put there first, elsewhere. */
+static void emit_entry_reg(struct xlat *x)
+{
+    struct asm_buf *cold = &x->j->cold;
+
+    x->code->entry[JIT_REG] = cold->at;
+    xlat_emit_flags_save(cold, HOST_T0);
+    asm_jmp_to(cold, x->a->at);
+    x->in_mem = true;
+}
+
 /* The three ways in. */
 static void emit_entries(struct xlat *x)
 {
@@ -117,15 +156,19 @@ static void emit_entries(struct xlat *x)
     asm_gs_store(cold, HOST_T0, GS(rip));
     asm_jmp_to(cold, x->j->glue.leave_none);
     x->code->entry[JIT_MEM] = a->at;
-    if (x->code->flags_in)
-        xlat_emit_flags_load(a, HOST_T0);
-    x->code->entry[JIT_REG] = a->at;
+    if (x->code->flags_in && !wants_flags(x)) {
+        emit_entry_reg(x);
+    } else {
+        if (x->code->flags_in)
+            xlat_emit_flags_load(a, HOST_T0);
+        x->code->entry[JIT_REG] = a->at;
+        x->in_reg = x->code->flags_in != 0;
+    }
     if (cpu_counts_code) { /* in a way that leaves RFLAGS alone */
         asm_gs_load(a, HOST_T0, GS(stats.code_blocks));
         asm_op_mem(a, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, 1);
         asm_gs_store(a, HOST_T0, GS(stats.code_blocks));
     }
-    x->in_reg = x->code->flags_in != 0;
 }
 
 /* T1 is not touched by the current insn, nor by what is emitted for it. */
