@@ -233,8 +233,12 @@ static void test_ahead(void)
     ok(mmu_refill(c, LIN + 0x1000, false) && mmu_peek(c, LIN + 0x5000, 8, false) &&
            !mmu_peek(c, LIN + 0x5000, 8, true),
        "the page behind one that is known brings some more, for loads");
-    ok(mmu_refill(c, LIN + 0x10000, true) && mmu_refill(c, LIN + 0x11000, true) &&
-           mmu_peek(c, LIN + 0x12000, 8, true) && !mmu_peek(c, LIN + 0x12000, 8, false),
+    for (u64 i = 9; i < 18; i++)
+        mmu_refill(c, LIN + (i << PAGE_SHIFT), false);
+    ok(mmu_peek(c, LIN + 0x30000, 8, false) && !mmu_peek(c, LIN + 0x32000, 8, false),
+       "… and many more after a while");
+    ok(mmu_refill(c, LIN + 0x60000, true) && mmu_refill(c, LIN + 0x61000, true) &&
+           mmu_peek(c, LIN + 0x62000, 8, true) && !mmu_peek(c, LIN + 0x62000, 8, false),
        "… or for stores");
 }
 

@@ -133,28 +133,46 @@ static inline bool at_hand(struct cpu *c, struct mem_slot *slot, gpa_t gpa, bool
     return mem_is_populated(slot, gpa) && (!write || tlb_write_may_be_fast(c, slot, gpa));
 }
 
-#define AHEAD 7 /* pages */
+#define AHEAD      7 /* pages that are filled along with one */
+#define AHEAD_LONG 31
+
+/* Is page (lin), of the table that (write) says, in the first level? */
+static inline bool has_page(struct tlb *t, u64 lin, bool write)
+{
+    return ((tlb_slot(t, lin, write)->tag ^ lin) & PAGE_MASK) == 0;
+}
+
+/* How many pages are likely to be wanted after that of (lin), which comes after one that is there: more if others before are. */
+static u64 pages_ahead(struct tlb *t, u64 lin, bool write)
+{
+    return has_page(t, lin - 2 * (AHEAD + 1) * PAGE_SIZE, write) ? AHEAD_LONG : AHEAD;
+}
 
 /*
- * The page of (lin) was missed after the one before it: the next are wanted soon, and one look finds them all.
- * (Looking again for each of them would cost more than what a loop does with a page.)
+ * (lin) is missed after the page before it: the next are wanted soon, and one look finds them all. (Looking again for each
+ * would cost more than what a loop does with a page.) What the next look will want comes into the host's cache meanwhile.
+ * False: not even the page of (lin) is to be had in this way.
  */
-static void fill_ahead(struct cpu *c, u64 lin, bool write)
+static bool fill_along(struct cpu *c, u64 lin, bool write)
 {
-    struct tlb *t = c->tlb;
-    u64 next = (lin & PAGE_MASK) + PAGE_SIZE;
+    u64 page = lin & PAGE_MASK, max = 1 + pages_ahead(c->tlb, lin, write), n = 0;
     struct known k;
+    gpa_t gpa;
 
-    if (tlb_slot(t, lin - PAGE_SIZE, write)->tag != (lin & PAGE_MASK) - PAGE_SIZE ||
-        !known_from(c, next, write, &k))
-        return;
-    for (u64 n = 0; n < AHEAD; n++) {
-        gpa_t gpa = known_gpa(&k, n);
-
+    if (!known_from(c, page, write, &k))
+        return false;
+    while (n < max) {
+        gpa = known_gpa(&k, n);
         if (gpa == NO_GPA || !at_hand(c, k.slot, gpa, write))
-            return;
-        tlb_fill(t, next + (n << PAGE_SHIFT), write, gpa, k.flags, k.slot);
+            return n > 0;
+        tlb_fill(c->tlb, page + (n << PAGE_SHIFT), write, gpa, k.flags, k.slot);
+        n++;
     }
+    if (k.entry)
+        __builtin_prefetch(&k.entry[n]);
+    if (write)
+        __builtin_prefetch(mem_slot_page(k.slot, gpa) + 1);
+    return true;
 }
 
 /* Nothing forbids that entries are filled from the second level. */
@@ -177,6 +195,10 @@ static bool refill(struct cpu *c, u64 lin, bool write, bool both)
         return false;
     if (unlikely(!fills_allowed(c)))
         return false;
+    if (!both && has_page(t, lin - PAGE_SIZE, write) && fill_along(c, lin, write)) {
+        c->stats.tlb_refill++;
+        return true;
+    }
     e = stlb_find(c, lin);
     if (!e)
         e = look_into_table(c, lin, write);
@@ -194,7 +216,6 @@ static bool refill(struct cpu *c, u64 lin, bool write, bool both)
         tlb_fill(t, lin, true, gpa & PAGE_MASK, flags, e->slot);
     }
     c->stats.tlb_refill++;
-    fill_ahead(c, lin, write);
     return true;
 }
 
