@@ -333,7 +333,7 @@ struct cpu_jit {
     u64 fip, fdp;
     u64 delta[12];          /* of accesses that were checked together: host address - linear address */
     u64 loop_left;          /* turns of the loop for which its checks hold */
-    u64 loop_limit;         /* what its counter must not reach without new ones */
+    u64 loop_limit[4];      /* what the counter of each must not reach without new ones */
     struct cpu_answer answer[1 << CPU_ANSWER_BITS]; /* of CPUID. sys/cpuid.c fills it */
 };
 

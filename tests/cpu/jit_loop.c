@@ -22,9 +22,10 @@
 #define PAGES   128
 #define STACK   0x3f000u /* below them, for the fault's frame and for pushes */
 #define TURNS   900
+#define NESTED  40 /* turns of a loop with others in it: pointers should stay in the area */
 
-static u8 code[512];
-static unsigned len;
+static u8 code[1024];
+static unsigned len, turns; /* turns: how many the outer loop makes, at most */
 
 static void emit(const void *b, unsigned n)
 {
@@ -131,13 +132,8 @@ static void random_stack(void)
     EMIT(0x58 | r);
 }
 
-/* head: …; add r15, 1; cmp r15, r12; jne head; then once more some accesses; hlt */
-static void random_loop(void)
+static void random_body(unsigned n)
 {
-    unsigned n = 1 + rnd() % 12;
-    s32 back;
-
-    len = 0;
     for (unsigned i = 0; i < n; i++) {
         unsigned what = rnd() % 12;
 
@@ -150,9 +146,69 @@ static void random_loop(void)
         else
             random_step();
     }
-    EMIT(0x49, 0x83, 0xc7, 1, 0x4d, 0x39, 0xe7, 0x0f, 0x85);
-    back = -(s32)(len + 4);
-    emit32(back);
+}
+
+/* jne head */
+static void emit_back(unsigned head)
+{
+    EMIT(0x0f, 0x85);
+    emit32(-(s32)(len + 4 - head));
+}
+
+/* A loop of few turns in another: it counts R11 down, or RBX up, which is an index meanwhile, by 32 or 64 bits. */
+static void random_inner(void)
+{
+    unsigned count = 1 + rnd() % 9, head;
+
+    switch (rnd() % 4) {
+    case 0: /* mov r11d, count; head: …; sub r11, 1 */
+        EMIT(0x41, 0xbb, count, 0, 0, 0);
+        head = len;
+        random_body(1 + rnd() % 4);
+        EMIT(0x49, 0x83, 0xeb, 1);
+        break;
+    case 1: /* xor ebx, ebx; head: …; add rbx, 8; cmp rbx, 8 * count */
+        EMIT(0x31, 0xdb);
+        head = len;
+        random_body(1 + rnd() % 4);
+        EMIT(0x48, 0x83, 0xc3, 8, 0x48, 0x83, 0xfb, 8 * count);
+        break;
+    case 2: /* mov ebx, count; head: …; dec ebx */
+        EMIT(0xbb, count, 0, 0, 0);
+        head = len;
+        random_body(1 + rnd() % 4);
+        EMIT(0xff, 0xcb);
+        break;
+    default: /* xor ebx, ebx; head: …; add ebx, 1; …; cmp ebx, count */
+        EMIT(0x31, 0xdb);
+        head = len;
+        random_body(rnd() % 3);
+        EMIT(0x83, 0xc3, 1);
+        random_body(rnd() % 3);
+        EMIT(0x83, 0xfb, count);
+        break;
+    }
+    emit_back(head);
+}
+
+/* …; head: …; add r15, 1; cmp r15, r12; jne head; then once more some accesses; hlt. Loops may lie in it. */
+static void random_loop(void)
+{
+    bool nest = rnd() & 1;
+    unsigned head;
+
+    len = 0;
+    turns = nest ? NESTED : TURNS;
+    if (rnd() % 3 == 0)
+        random_body(1 + rnd() % 3);
+    head = len;
+    random_body((nest ? 0 : 1) + rnd() % (nest ? 4 : 12));
+    for (unsigned i = nest ? 1 + rnd() % 2 : 0; i--;) {
+        random_inner();
+        random_body(rnd() % 3);
+    }
+    EMIT(0x49, 0x83, 0xc7, 1, 0x4d, 0x39, 0xe7);
+    emit_back(head);
     for (unsigned i = 0; i < 3; i++)
         random_access();
     EMIT(0xf4);
@@ -194,7 +250,7 @@ static void prepare(void)
             (rnd() & 1 ? ~15ull : ~0ull);
     c->r[REG_RBX] = rnd() % 64;
     c->r[REG_R15] = 0;
-    c->r[REG_R12] = 1 + rnd() % TURNS;
+    c->r[REG_R12] = 1 + rnd() % turns;
     c->r[REG_RSP] = STACK - rnd() % 64 * 8;
     for (u64 at = BACKING; at < BACKING + PAGES * PAGE_SIZE; at += 8)
         put64(at, rnd());

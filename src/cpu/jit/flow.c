@@ -141,16 +141,17 @@ static void emit_jump(struct xlat *x, s64 off)
     asm_patch(a->rw, s->at, s->unlinked);
 }
 
-/* Does the current branch lead to the next turn of a loop that has been checked? */
-static bool next_turn(const struct xlat *x)
+/* The loop that has been checked and whose next turn the current branch leads to, or NULL. */
+static const struct xlat_loop *next_turn(struct xlat *x)
 {
-    return !x->careful && !x->j->lockstep && x->i == x->loop_end;
+    return x->j->lockstep ? NULL : xlat_loop_here(x, true);
 }
 
 void xlat_jcc(struct xlat *x)
 {
     const struct decoded *d = &x->d[x->i];
     struct asm_buf *cold = &x->j->cold;
+    const struct xlat_loop *loop = next_turn(x);
     s64 off = (s64)current(x)->imm;
     struct jit_site *s;
     u8 entry;
@@ -158,17 +159,17 @@ void xlat_jcc(struct xlat *x)
 
     xlat_flags_load(x, HOST_T0);
     out = asm_jcc(x->a, d->opcode & 15);
-    if (next_turn(x)) {
-        asm_patch(x->a->rw, out, x->loop_at);
+    if (loop) {
+        asm_patch(x->a->rw, out, loop->at);
         return;
     }
     entry = in_page(x, off) ? direct_entry(x, off) : JIT_ENTRIES;
     if (entry != JIT_ENTRIES) {
         s = site_new(x, entry);
         s->at = out;
-        if (x->borrowing) {
+        if (x->inside) {
             asm_patch(x->a->rw, out, cold->at);
-            xlat_loop_restore(x, cold);
+            xlat_loop_restore(x, cold, x->inside);
             s->at = asm_jmp(cold);
             emit_unlinked(x, s, off);
             asm_patch(cold->rw, s->at, s->unlinked);
@@ -179,8 +180,7 @@ void xlat_jcc(struct xlat *x)
         return;
     }
     asm_patch(x->a->rw, out, cold->at);
-    if (x->borrowing)
-        xlat_loop_restore(x, cold);
+    xlat_loop_restore(x, cold, x->inside);
     spill_for(x, cold, off);
     if (!in_page(x, off)) {
         emit_cross(x, cold, site_new(x, JIT_MEM), off);
@@ -194,12 +194,13 @@ void xlat_jcc(struct xlat *x)
 
 void xlat_jmp(struct xlat *x)
 {
-    if (next_turn(x)) {
-        asm_jmp_to(x->a, x->loop_at);
+    const struct xlat_loop *loop = next_turn(x);
+
+    if (loop) {
+        asm_jmp_to(x->a, loop->at);
         return;
     }
-    if (x->borrowing)
-        xlat_loop_restore(x, x->a);
+    xlat_loop_restore(x, x->a, x->inside);
     emit_jump(x, (s64)current(x)->imm);
 }
 

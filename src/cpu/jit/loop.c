@@ -17,9 +17,35 @@
 
 #include <Zydis/Zydis.h>
 
+/* A check before the loop of the current insn has been refused at (from). */
 static void refuse(struct xlat *x, u32 from)
 {
-    x->refused[x->nrefused++] = from;
+    struct xlat_loop *l = xlat_loop_here(x, false);
+
+    l->refused[l->nrefused++] = from;
+}
+
+struct xlat_loop *xlat_loop_here(struct xlat *x, bool end)
+{
+    for (unsigned n = 0; n < x->nloops && !x->careful; n++) {
+        if (x->i == (end ? x->loop[n].end : x->loop[n].start))
+            return &x->loop[n];
+    }
+    return NULL;
+}
+
+unsigned xlat_loops_of(const struct xlat *x, unsigned i, bool *borrow)
+{
+    unsigned in = 0;
+
+    *borrow = false;
+    for (unsigned n = 0; n < x->nloops; n++) {
+        if (i < x->loop[n].start || i > x->loop[n].end)
+            continue;
+        in |= BIT(n);
+        *borrow |= x->loop[n].nborrowed != 0;
+    }
+    return in;
 }
 
 /* Registers that (d) may use without their being operands of it, by bit. */
@@ -70,57 +96,95 @@ static u32 used_registers(const struct decoded *d, const struct insn *in)
     return used;
 }
 
-static u8 borrow(struct xlat *x, u32 *spare)
+static u8 borrow(struct xlat_loop *l, u32 *spare)
 {
     u8 r = (u8)__builtin_ctz(*spare);
 
     *spare &= *spare - 1;
-    x->borrowed[x->nborrowed++] = r;
+    l->borrowed[l->nborrowed++] = r;
     return r;
 }
 
-/* The group in the loop that would gain most from a home, or XLAT_NONE. */
-static unsigned homeless(const struct xlat *x)
+/* The group of loop (n) that would gain most from a home, or XLAT_NONE. */
+static unsigned homeless(const struct xlat *x, unsigned n)
 {
     unsigned best = XLAT_NONE;
 
     for (unsigned g = 0; g < x->ngroups; g++) {
         const struct xlat_group *k = &x->group[g];
 
-        if (k->home != REG_ZERO || (!k->stream && k->leader > x->loop_end))
-            continue;
-        if (best == XLAT_NONE || k->members > x->group[best].members)
+        if (k->loop == n && k->home == REG_ZERO &&
+            (best == XLAT_NONE || k->members > x->group[best].members))
             best = g;
     }
     return best;
 }
 
-void xlat_loop_borrow(struct xlat *x)
+/* Registers that no insn of (l) uses, and no loop around it has borrowed. */
+static u32 spare_registers(const struct xlat *x, const struct xlat_loop *l)
 {
     u32 spare = 0xffff & ~BIT(REG_RSP) & ~BIT(REG_R9) & ~BIT(REG_R10) & ~BIT(REG_R11);
-    unsigned g;
 
-    for (unsigned i = 0; i <= x->loop_end; i++)
+    for (unsigned i = l->start; i <= l->end; i++)
         spare &= ~used_registers(&x->d[i], &x->b->insn[i]);
-    if (spare && x->counter != XLAT_NONE)
-        x->limit_home = borrow(x, &spare);
-    while (spare && (g = homeless(x)) != XLAT_NONE)
-        x->group[g].home = borrow(x, &spare);
-    for (g = 0; g < x->ngroups; g++)
+    for (unsigned n = 0; n < x->nloops; n++) {
+        const struct xlat_loop *o = &x->loop[n];
+
+        for (unsigned k = 0; k < o->nborrowed && o->start <= l->start && l->end <= o->end; k++)
+            spare &= ~BIT(o->borrowed[k]);
+    }
+    return spare;
+}
+
+void xlat_loop_borrow(struct xlat *x)
+{
+    for (unsigned n = x->nloops; n--;) { /* the outer one first */
+        struct xlat_loop *l = &x->loop[n];
+        u32 spare = spare_registers(x, l);
+        unsigned g;
+
+        if (spare && l->counter != XLAT_NONE)
+            l->limit_home = borrow(l, &spare);
+        while (spare && (g = homeless(x, n)) != XLAT_NONE)
+            x->group[g].home = borrow(l, &spare);
+    }
+    for (unsigned g = 0; g < x->ngroups; g++)
         x->group[g].based &= x->group[g].home != REG_ZERO;
 }
 
-void xlat_loop_restore(const struct xlat *x, struct asm_buf *a)
+void xlat_loop_restore(const struct xlat *x, struct asm_buf *a, unsigned which)
 {
-    for (unsigned i = 0; i < x->nborrowed; i++)
-        asm_gs_load(a, x->borrowed[i], GS_REG(x->borrowed[i]));
+    for (unsigned n = 0; n < x->nloops; n++) {
+        const struct xlat_loop *l = &x->loop[n];
+
+        for (unsigned i = 0; i < l->nborrowed && which & BIT(n); i++)
+            asm_gs_load(a, l->borrowed[i], GS_REG(l->borrowed[i]));
+    }
 }
 
-void xlat_loop_leave(struct xlat *x, bool falls)
+void xlat_loop_leave(struct xlat *x, struct xlat_loop *l, bool falls)
 {
-    if (x->borrowing && falls)
-        xlat_loop_restore(x, x->a);
-    x->borrowing = false;
+    unsigned bit = BIT(l - x->loop);
+
+    if (falls)
+        xlat_loop_restore(x, x->a, bit);
+    x->inside &= (u8)~bit;
+}
+
+void xlat_loop_emit_refused(struct xlat *x)
+{
+    struct asm_buf *a = &x->j->cold;
+    bool borrow;
+
+    for (unsigned n = 0; n < x->nloops; n++) {
+        struct xlat_loop *l = &x->loop[n];
+
+        l->refused_at = a->at;
+        xlat_loop_restore(x, a, xlat_loops_of(x, l->start, &borrow));
+        asm_jmp_to(a, x->twin[l->start].at);
+        for (unsigned i = 0; i < l->nrefused; i++)
+            asm_patch(a->rw, l->refused[i], l->refused_at);
+    }
 }
 
 void xlat_stream_address(struct xlat *x, unsigned group)
@@ -132,7 +196,7 @@ void xlat_stream_address(struct xlat *x, unsigned group)
         base = xlat_in_host(x, base, HOST_T0);
     if (index != REG_ZERO)
         index = xlat_in_host(x, index, HOST_T1);
-    asm_op_mem(x->a, REX_W, 0x8d, HOST_T0, base, index, g->scale, g->lo);
+    asm_op_mem(x->a, REX_W, 0x8d, HOST_T0, base, index, g->scale, g->first);
     xlat_add_segment(x, HOST_T0, g->seg);
 }
 
@@ -169,10 +233,10 @@ static void turns_left(struct xlat *x, const struct xlat_group *g)
 }
 
 /* T0 = the lesser of T0 and the turns that are left so far, which it becomes. */
-static void least_turns(struct xlat *x, bool first)
+static void least_turns(struct xlat *x, const struct xlat_loop *l, bool first)
 {
     struct asm_buf *a = x->a;
-    unsigned home = x->limit_home;
+    unsigned home = l->limit_home;
 
     if (home != REG_ZERO) {
         if (first) {
@@ -192,7 +256,7 @@ static void least_turns(struct xlat *x, bool first)
     asm_gs_store(a, HOST_T0, GS(j.loop_left));
 }
 
-static void check_stream(struct xlat *x, unsigned group, bool first)
+static void check_stream(struct xlat *x, const struct xlat_loop *l, unsigned group, bool first)
 {
     const struct xlat_group *g = &x->group[group];
     struct xlat_miss m = {.place = PLACE_STREAM, .retry = x->a->at, .index = (u8)group};
@@ -202,7 +266,7 @@ static void check_stream(struct xlat *x, unsigned group, bool first)
     if (!g->stride)
         return;
     turns_left(x, g);
-    least_turns(x, first);
+    least_turns(x, l, first);
 }
 
 /* The address of (group), which is checked in each turn, must be a multiple of its alignment in all of them. */
@@ -212,29 +276,33 @@ static void check_alignment(struct xlat *x, unsigned group)
     refuse(x, xlat_misaligned(x, x->group[group].align));
 }
 
-/* So many turns may follow: the counter's limit. */
-static void set_limit(struct xlat *x)
+/* Where the limit is while it has no home. */
+static u32 limit_slot(const struct xlat *x, const struct xlat_loop *l)
 {
-    struct asm_buf *a = x->a;
-    unsigned to = x->limit_home;
-    bool slot = to == REG_ZERO;
-
-    if (slot)
-        to = HOST_T0;
-    if (x->counter_step != 1) { /* imul to, to, imm32 */
-        ASM(a, rex(REX_W, to, 0, to), 0x69, 0xc0 | (to & 7) << 3 | (to & 7));
-        asm_u32(a, (u32)x->counter_step);
-    }
-    asm_op_mem(a, REX_W, 0x8d, to, to, x->counter, 0, x->counter_step);
-    if (slot)
-        asm_gs_store(a, to, GS(j.loop_limit));
+    return GS(j.loop_limit) + 8 * (u32)(l - x->loop);
 }
 
-static void want_state(struct xlat *x)
+/* So many turns may follow: the counter's limit. */
+static void set_limit(struct xlat *x, const struct xlat_loop *l)
+{
+    struct asm_buf *a = x->a;
+    bool slot = l->limit_home == REG_ZERO;
+    unsigned to = slot ? HOST_T0 : l->limit_home;
+
+    if (l->counter_step != 1) { /* imul to, to, imm32 */
+        ASM(a, rex(REX_W, to, 0, to), 0x69, 0xc0 | (to & 7) << 3 | (to & 7));
+        asm_u32(a, (u32)l->counter_step);
+    }
+    asm_op_mem(a, REX_W, 0x8d, to, to, l->counter, 0, l->counter_step);
+    if (slot)
+        asm_gs_store(a, to, limit_slot(x, l));
+}
+
+static void want_state(struct xlat *x, const struct xlat_loop *l)
 {
     unsigned live = 0;
 
-    for (unsigned i = 0; i <= x->loop_end; i++) {
+    for (unsigned i = l->start; i <= l->end; i++) {
         if (x->kind[i] == XLAT_VEC)
             live |= JIT_LIVE_VEC;
         else if (x->kind[i] == XLAT_X87 || x->kind[i] == XLAT_X87_CONTROL)
@@ -246,59 +314,77 @@ static void want_state(struct xlat *x)
     }
 }
 
+/* In cold code: out of the loop before its next turn, to the run loop. */
+static void emit_out(struct xlat *x)
+{
+    struct asm_buf *cold = &x->j->cold;
+
+    xlat_loop_restore(x, cold, x->inside);
+    asm_gs_load(cold, HOST_T0, GS_REG(REG_IPBASE));
+    asm_op_mem(cold, REX_W, 0x8d, HOST_T0, HOST_T0, REG_ZERO, 0, x->b->insn[x->i].off);
+    asm_gs_store(cold, HOST_T0, GS(rip));
+    asm_jmp_to(cold, x->j->glue.leave_none);
+}
+
 /* The start of each turn: back to (again) when the checks no longer hold, or out if there is a request. */
-static void emit_turn(struct xlat *x, bool moving, u32 again)
+static void emit_turn(struct xlat *x, struct xlat_loop *l, bool moving, u32 again)
 {
     struct asm_buf *a = x->a, *cold = &x->j->cold;
-    unsigned limit = x->limit_home;
+    unsigned limit = l->limit_home, counter = l->counter;
     u32 out, first = 0;
 
     if (!moving) /* the first turn must be run: who came in here has looked at requests, or must not */
         first = asm_jmp(a);
-    x->loop_at = a->at;
+    l->at = a->at;
     if (!moving)
         asm_gs_test32(a, GS(request));
     else if (limit == REG_ZERO)
-        asm_gs(a, 0x3b, x->counter, GS(j.loop_limit));
+        asm_gs(a, 0x3b, counter, limit_slot(x, l));
     else /* cmp counter, limit */
-        ASM(a, rex(REX_W, limit, 0, x->counter), 0x39, 0xc0 | (limit & 7) << 3 | (x->counter & 7));
+        ASM(a, rex(REX_W, limit, 0, counter), 0x39, 0xc0 | (limit & 7) << 3 | (counter & 7));
     out = asm_jcc(a, moving ? ASM_E : ASM_NE);
     asm_patch(a->rw, out, cold->at);
     if (moving) {
         asm_gs_test32(cold, GS(request));
         asm_patch(cold->rw, asm_jcc(cold, ASM_E), again);
     }
-    xlat_loop_restore(x, cold);
-    asm_jmp_to(cold, x->code->entry[JIT_POLL]);
+    emit_out(x);
     if (!moving)
         asm_patch(a->rw, first, a->at);
 }
 
-void xlat_loop_enter(struct xlat *x)
+void xlat_loop_enter(struct xlat *x, struct xlat_loop *l)
 {
     struct asm_buf *a = x->a;
+    unsigned n = (unsigned)(l - x->loop);
     bool moving = false;
     u32 again;
 
-    want_state(x);
-    for (unsigned i = 0; i < x->nborrowed; i++)
-        asm_gs_store(a, x->borrowed[i], GS_REG(x->borrowed[i]));
-    x->borrowing = true;
+    want_state(x, l);
+    x->in_reg = x->in_mem = false;
+    x->t1_group = XLAT_NONE;
+    for (unsigned i = 0; i < l->nborrowed; i++)
+        asm_gs_store(a, l->borrowed[i], GS_REG(l->borrowed[i]));
+    x->inside |= (u8)BIT(n);
     again = a->at;
     for (unsigned g = 0; g < x->ngroups; g++) {
-        if (x->group[g].aligned && !x->group[g].stream && x->group[g].align > 1)
+        const struct xlat_group *k = &x->group[g];
+
+        if (k->loop == n && k->aligned && !k->stream && k->align > 1)
             check_alignment(x, g);
     }
-    /* Those that move come last: T0 is then turns left. */
-    for (unsigned pass = 0; pass < 2; pass++) {
+    for (unsigned pass = 0; pass < 2;
+         pass++) { /* those that move come last: T0 is then turns left */
         for (unsigned g = 0; g < x->ngroups; g++) {
-            if (!x->group[g].stream || (x->group[g].stride != 0) != pass)
+            const struct xlat_group *k = &x->group[g];
+
+            if (k->loop != n || !k->stream || (k->stride != 0) != pass)
                 continue;
-            check_stream(x, g, pass && !moving);
+            check_stream(x, l, g, pass && !moving);
             moving |= pass;
         }
     }
     if (moving)
-        set_limit(x);
-    emit_turn(x, moving, again);
+        set_limit(x, l);
+    emit_turn(x, l, moving, again);
 }

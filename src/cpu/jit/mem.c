@@ -233,7 +233,8 @@ void xlat_emit_misses(struct xlat *x)
     x->a = a;
     for (unsigned i = x->miss_first; i < x->nmiss; i++) {
         const struct xlat_miss *m = &x->miss[i];
-        u32 slow = m->slow == XLAT_NONE ? x->refused_at : x->slow[m->slow].at;
+        u32 slow = m->slow == XLAT_NONE ? x->loop[x->group[m->index].loop].refused_at
+                                        : x->slow[m->slow].at;
 
         asm_patch(a->rw, m->from, a->at);
         place_address(x, m);

@@ -8,8 +8,8 @@
  * are at a constant distance, so the first of them (the leader) can check the bytes of all. That is no
  * promise to run them: a side exit may come between, and then something was checked for nothing.
  *
- * A block that jumps back to its first instruction is a loop. What a turn leaves in a register is its value at the start plus
- * a constant, or unknown. Accesses whose address a turn changes by little (streams) are checked before the loop,
+ * What jumps back within its block is a loop: up to four innermost ones, and one around them if it starts where the block does. What a
+ * turn leaves in a register is its value at the start plus a constant, or unknown. Accesses whose address a turn changes by little (streams) are checked before the loop,
  * for as many turns as stay in their pages.
  *
  * A check that fails leads to the careful twin, in which every access is checked by itself. So do slow paths, for
@@ -20,6 +20,8 @@
 #include "cpu/vec/native.h"
 
 #include <Zydis/Zydis.h>
+
+#include <string.h>
 
 #define SPAN_MAX   512       /* bytes of a group; one that straddles two pages fails */
 #define STRIDE_MAX 256       /* of a stream: it should stay in a page for some turns */
@@ -47,14 +49,25 @@ struct candidate {
     struct xlat_group g;
     s32 anchor; /* an offset at which the address must be aligned */
     bool open;
-    bool plain; /* the base registers of all members hold what they held at the start */
+    u8 loop; /* the innermost that its leader is in, or XLAT_NONE */
+    u8 base; /* the base register of all members, which holds there what it held at the loop's start; or REG_ZERO */
+};
+
+/* A loop while it is looked at. */
+struct span {
+    u8 start, end;
+    bool dead;                   /* something in it calls C code */
+    unsigned first;              /* candidates before this one are older */
+    struct value reg[REG_COUNT]; /* at the start of a turn */
 };
 
 struct plan {
     struct xlat *x;
     struct value reg[REG_COUNT];
-    u32 most[REG_COUNT]; /* what the register's value is at most; 0: not known */
-    bool loop;           /* the block may be one */
+    u32 most[REG_COUNT];          /* what the register's value is at most; 0: not known */
+    struct span span[XLAT_LOOPS]; /* in the order of their ends */
+    unsigned nspans;
+    unsigned in; /* those that this insn is in, by bit */
     u16 fresh;
     struct candidate c[ACCESSES * BLOCK_INSNS];
     unsigned n;
@@ -240,13 +253,8 @@ struct request {
     s64 off;
     unsigned size, align;
     bool write, window;
-    bool plain; /* its base register holds what it held at the block's start */
+    u8 base; /* register */
 };
-
-static bool is_plain_base(const struct plan *p, unsigned base)
-{
-    return base == REG_IPBASE || (is_gpr(base) && p->reg[base].id == base && !p->reg[base].off);
-}
 
 static bool operand_request(const struct plan *p, unsigned i, struct request *r)
 {
@@ -274,11 +282,11 @@ static bool operand_request(const struct plan *p, unsigned i, struct request *r)
         .align = kind == XLAT_VEC ? vec_native_align(d) : 1,
         .write = mem->write || d->mnemonic == ZYDIS_MNEMONIC_CMPXCHG,
         .window = in->base == REG_RSP && in->index == REG_ZERO,
-        .plain = is_plain_base(p, in->base),
+        .base = in->base,
     };
     if (r->align == 0)
         r->align = 1;
-    if (p->loop && p->most[in->index] && r->align == 1 &&
+    if (p->in && p->most[in->index] && r->align == 1 &&
         (p->most[in->index] << in->scale) + r->size <= RANGE_MAX) {
         r->key.index = ID_NONE;
         r->key.scale = 0;
@@ -303,6 +311,7 @@ static bool stack_request(const struct plan *p, unsigned i, struct request *r)
         .align = 1,
         .write = push,
         .window = true,
+        .base = REG_ZERO,
     };
     return true;
 }
@@ -337,8 +346,24 @@ static bool joined(const struct candidate *c, const struct request *r, struct ca
     ret->g.hi = (s32)hi;
     ret->g.write |= r->write;
     ret->g.members++;
-    ret->plain &= r->plain;
     return true;
+}
+
+/* The innermost loop that this insn is in, or XLAT_NONE. They are in the order of their ends, so that is the first. */
+static u8 innermost(const struct plan *p)
+{
+    return p->in ? (u8)__builtin_ctz(p->in) : XLAT_NONE;
+}
+
+/* (base), if it holds now what it held at the start of the turn of (loop); else REG_ZERO. */
+static u8 same_base(const struct plan *p, u8 loop, u8 base)
+{
+    const struct value *then, *now = &p->reg[base];
+
+    if (loop == XLAT_NONE || base == REG_ZERO)
+        return REG_ZERO;
+    then = &p->span[loop].reg[base];
+    return then->id == now->id && then->off == now->off ? base : REG_ZERO;
 }
 
 static void place(struct plan *p, unsigned i, unsigned which, const struct request *r)
@@ -352,6 +377,8 @@ static void place(struct plan *p, unsigned i, unsigned which, const struct reque
         c = &p->c[k];
         if (c->open && same_key(&c->key, &r->key) && joined(c, r, &grown)) {
             *c = grown;
+            if (same_base(p, c->loop, r->base) != c->base)
+                c->base = REG_ZERO;
             *a = (struct xlat_access){.how = ACCESS_MEMBER, .group = (u8)k, .off = (s32)r->off};
             return;
         }
@@ -360,87 +387,115 @@ static void place(struct plan *p, unsigned i, unsigned which, const struct reque
     *c = (struct candidate){.key = r->key,
                             .anchor = (s32)r->off,
                             .open = true,
-                            .plain = r->plain,
+                            .loop = innermost(p),
                             .g = {.lo = (s32)r->off,
                                   .hi = (s32)r->off + (s32)r->size,
                                   .align = (u8)r->align,
                                   .write = r->write,
                                   .window = r->window,
                                   .leader = (u8)i,
+                                  .loop = XLAT_NONE,
                                   .members = 1}};
+    c->base = same_base(p, c->loop, r->base);
     *a = (struct xlat_access){.how = ACCESS_LEAD, .group = (u8)p->n++, .off = (s32)r->off};
 }
 
-/* How much a turn, after which registers are as they are now, adds to what the register (id) held before it. */
-static bool stride_of(const struct plan *p, u16 id, s64 *ret)
+/* A register that held the value (id) and something more, (*off), at the start of the turn; (like) if it can be. */
+static bool holder(const struct span *s, u16 id, u8 like, u8 *reg, s64 *off)
 {
-    if (id == REG_ZERO || id == REG_IPBASE)
-        *ret = 0;
-    else if (is_gpr(id) && p->reg[id].id == id)
-        *ret = p->reg[id].off;
-    else
+    u8 r = like;
+
+    if (like == REG_ZERO || s->reg[like].id != id) {
+        for (r = 0; r < REG_COUNT && s->reg[r].id != id;)
+            r++;
+    }
+    if (r == REG_COUNT)
         return false;
+    *reg = r;
+    *off = s->reg[r].off;
     return true;
 }
 
-/* Say what of the checks of (c) can go before the loop. True: it is a stream. */
-static bool make_stream(const struct plan *p, struct candidate *c)
+/* How much a turn, after which registers are as they are now, adds to what (reg) held before it. */
+static bool stride_of(const struct plan *p, const struct span *s, u8 reg, s64 *ret)
 {
-    s64 base, index, stride;
-
-    if (!stride_of(p, c->key.base, &base) || !stride_of(p, c->key.index, &index))
+    if (p->reg[reg].id != s->reg[reg].id)
         return false;
-    if (index > OFF_MAX || index < -OFF_MAX || base > OFF_MAX || base < -OFF_MAX)
+    *ret = p->reg[reg].off - s->reg[reg].off;
+    return *ret <= OFF_MAX && *ret >= -OFF_MAX;
+}
+
+/* Say what of the checks of (c) can go before the loop. True: it is a stream. */
+static bool make_stream(const struct plan *p, unsigned n, struct candidate *c)
+{
+    const struct span *s = &p->span[n];
+    s64 base, index, stride, base_off, index_off, first;
+    struct xlat_group *g = &c->g;
+
+    if (!holder(s, c->key.base, c->base, &g->base, &base_off) ||
+        !holder(s, c->key.index, REG_ZERO, &g->index, &index_off) ||
+        !stride_of(p, s, g->base, &base) || !stride_of(p, s, g->index, &index))
         return false;
     stride = base + index * (1 << c->key.scale);
-    if (stride & (c->g.align - 1))
+    first = g->lo - base_off - index_off * (1 << c->key.scale);
+    if (stride & (g->align - 1) || first > OFF_MAX || first < -OFF_MAX)
         return false;
-    c->g.aligned = true;
+    g->first = (s32)first;
+    g->aligned = true;
     if (stride > STRIDE_MAX || stride < -STRIDE_MAX)
         return false;
-    c->g.stream = true;
-    c->g.stride = (s32)stride;
-    c->g.window &= stride == 0;
-    c->g.based = c->plain && base == 0 && !c->g.window;
+    g->stream = true;
+    g->stride = (s32)stride;
+    g->window &= stride == 0;
+    g->based = c->loop == n && c->base != REG_ZERO && c->base == g->base && base == 0 && !g->window;
     return true;
 }
 
 /* A register that tells turns apart. */
-static u8 find_counter(const struct plan *p, s32 *step_ret)
+static u8 find_counter(const struct plan *p, const struct span *s, s32 *step_ret)
 {
-    for (unsigned r = 0; r < 16; r++) {
-        s64 off = p->reg[r].off;
+    for (u8 r = 0; r < 16; r++) {
+        s64 off;
 
-        if (p->reg[r].id != r || !off || off > STRIDE_MAX || off < -STRIDE_MAX || r == REG_RSP ||
-            xlat_in_slot(r))
+        if (!stride_of(p, s, r, &off) || !off || off > STRIDE_MAX || off < -STRIDE_MAX ||
+            r == REG_RSP || xlat_in_slot(r))
             continue;
         *step_ret = (s32)off;
-        return (u8)r;
+        return r;
     }
     return XLAT_NONE;
 }
 
-/* Insn (i) jumps back to the block's start, and nothing before it has called C code: a loop, if it has streams. */
-static void find_streams(struct plan *p, unsigned i)
+/* The insn that jumps back to the start of span (n), and nothing in it has called C code: a loop, if it has streams. */
+static void find_streams(struct plan *p, unsigned n)
 {
+    const struct span *s = &p->span[n];
     struct xlat *x = p->x;
+    struct xlat_loop l = {.start = s->start, .end = s->end, .limit_home = REG_ZERO};
     bool moving = false, found = false;
 
-    x->counter = find_counter(p, &x->counter_step);
-    for (unsigned k = 0; k < p->n; k++) {
+    l.counter = find_counter(p, s, &l.counter_step);
+    for (unsigned k = s->first; k < p->n; k++) {
         struct xlat_group *g = &p->c[k].g;
 
-        if (!p->c[k].open || !make_stream(p, &p->c[k]))
+        if (!p->c[k].open || !make_stream(p, n, &p->c[k]))
             continue;
-        if (g->stride && x->counter == XLAT_NONE)
+        if (g->stride && l.counter == XLAT_NONE)
             g->stream = g->based = false;
         found |= g->stream;
         moving |= g->stride != 0;
     }
     if (!moving)
-        x->counter = XLAT_NONE;
+        l.counter = XLAT_NONE;
+    for (unsigned k = s->first; k < p->n; k++) {
+        if (!p->c[k].open)
+            continue;
+        p->c[k].open &= !found;
+        p->c[k].g.loop = found ? x->nloops : XLAT_NONE;
+        p->c[k].g.aligned &= found;
+    }
     if (found)
-        x->loop_end = (u8)i;
+        x->loop[x->nloops++] = l;
 }
 
 /* Number what is worth it; the rest is checked access by access. */
@@ -461,8 +516,6 @@ static void number(struct plan *p)
         x->group[x->ngroups].home = REG_ZERO;
         x->group[x->ngroups].window &= !windowed; /* there is one, and it must not move */
         windowed |= c->g.window;
-        x->group[x->ngroups].base = (u8)c->key.base;
-        x->group[x->ngroups].index = (u8)c->key.index;
         x->group[x->ngroups].scale = c->key.scale;
         x->group[x->ngroups++].seg = c->key.seg;
     }
@@ -481,40 +534,100 @@ static void number(struct plan *p)
     }
 }
 
-static bool jumps_to_start(const struct xlat *x, unsigned i)
+/* The insn at page offset (off), or XLAT_NONE. */
+static u8 insn_at(const struct xlat *x, s64 off)
 {
-    return (x->kind[i] == XLAT_JCC || x->kind[i] == XLAT_JMP) &&
-           (s64)x->b->insn[i].imm == x->b->off;
+    for (unsigned i = 0; i < x->b->count; i++) {
+        if (x->b->insn[i].off == off)
+            return (u8)i;
+    }
+    return XLAT_NONE;
+}
+
+/* Insn (i) jumps back to (start): may that be a loop? Loops without others in them, and one that is the block. */
+static void add_span(struct plan *p, u8 start, u8 i)
+{
+    if (p->nspans == XLAT_LOOPS || p->x->flags[start].before)
+        return;
+    for (unsigned k = 0; k < p->nspans; k++) {
+        if (start <= p->span[k].end && (start || !p->span[k].start))
+            return;
+    }
+    p->span[p->nspans++] = (struct span){.start = start, .end = i};
+}
+
+static void find_spans(struct plan *p)
+{
+    const struct xlat *x = p->x;
+
+    for (unsigned i = 0; i < x->b->count; i++) {
+        u8 start;
+
+        if (x->kind[i] != XLAT_JCC && x->kind[i] != XLAT_JMP)
+            continue;
+        start = insn_at(x, (s64)x->b->insn[i].imm);
+        if (start <= i)
+            add_span(p, start, (u8)i);
+    }
+}
+
+/* The first turn of span (n) begins. What registers hold that any turn writes is not known. */
+static void begin_span(struct plan *p, unsigned n)
+{
+    struct span *s = &p->span[n];
+    struct value before[REG_COUNT];
+
+    memcpy(before, p->reg, sizeof(before));
+    for (unsigned i = s->start; i <= s->end && s->start; i++)
+        step(p, i);
+    for (u8 r = 0; r < REG_COUNT; r++) {
+        if (p->reg[r].id != before[r].id || p->reg[r].off != before[r].off)
+            forget(p, r);
+    }
+    memcpy(s->reg, p->reg, sizeof(s->reg));
+    s->first = p->n;
+    p->in |= BIT(n);
+}
+
+static void end_span(struct plan *p, unsigned n)
+{
+    p->in &= ~BIT(n);
+    if (!p->span[n].dead)
+        find_streams(p, n);
+}
+
+static void plan_insn(struct plan *p, unsigned i)
+{
+    struct request r;
+
+    for (unsigned n = p->nspans; n--;) {
+        if (p->span[n].start == i)
+            begin_span(p, n);
+    }
+    if (operand_request(p, i, &r))
+        place(p, i, ACCESS_OPERAND, &r);
+    if (stack_request(p, i, &r))
+        place(p, i, ACCESS_STACK, &r);
+    if (!step(p, i)) {
+        close_all(p);
+        for (unsigned n = 0; n < p->nspans; n++)
+            p->span[n].dead |= (p->in & BIT(n)) != 0;
+    }
+    for (unsigned n = 0; n < p->nspans; n++) {
+        if (p->span[n].end == i)
+            end_span(p, n);
+    }
 }
 
 void xlat_plan(struct xlat *x)
 {
     struct plan p = {.x = x, .fresh = ID_FRESH};
 
-    x->loop_end = x->counter = XLAT_NONE;
-    x->limit_home = REG_ZERO;
     for (unsigned r = 0; r < REG_COUNT; r++)
         p.reg[r].id = (u16)r;
+    find_spans(&p);
     for (unsigned i = 0; i < x->b->count; i++)
-        p.loop |= jumps_to_start(x, i) && !x->flags[0].before;
-    for (unsigned i = 0; i < x->b->count; i++) {
-        struct request r;
-
-        if (operand_request(&p, i, &r))
-            place(&p, i, ACCESS_OPERAND, &r);
-        if (stack_request(&p, i, &r))
-            place(&p, i, ACCESS_STACK, &r);
-        if (!step(&p, i)) {
-            close_all(&p);
-            p.loop = false;
-        }
-        if (p.loop && jumps_to_start(x, i)) {
-            find_streams(&p, i);
-            close_all(&p);
-            p.loop = false;
-        }
-    }
+        plan_insn(&p, i);
     number(&p);
-    if (x->loop_end != XLAT_NONE)
-        xlat_loop_borrow(x);
+    xlat_loop_borrow(x);
 }

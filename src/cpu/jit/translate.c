@@ -80,25 +80,20 @@ static void emit_twin_paths(struct xlat *x)
         struct xlat_slow *s = &x->slow[i];
         const struct xlat_twin *t = &x->twin[s->index];
         bool load = t->in_reg && x->flags[s->index].before;
-        bool restore = x->nborrowed && s->index <= x->loop_end;
+        bool restore;
+        unsigned in = xlat_loops_of(x, s->index, &restore);
 
         s->at = load || restore ? a->at : t->at;
         for (unsigned k = 0; k < s->nfrom; k++)
             asm_patch(a->rw, s->from[k], s->at);
         if (restore)
-            xlat_loop_restore(x, a);
+            xlat_loop_restore(x, a, in);
         if (load)
             xlat_emit_flags_load(a, HOST_T0);
         if (load || restore)
             asm_jmp_to(a, t->at);
     }
-    if (x->loop_end != XLAT_NONE) {
-        x->refused_at = a->at;
-        xlat_loop_restore(x, a);
-        asm_jmp_to(a, x->twin[0].at);
-    }
-    for (unsigned i = 0; i < x->nrefused; i++)
-        asm_patch(a->rw, x->refused[i], x->refused_at);
+    xlat_loop_emit_refused(x);
     xlat_emit_misses(x);
 }
 
@@ -278,9 +273,14 @@ static unsigned translate_insns(struct xlat *x)
     unsigned n;
 
     for (x->i = 0; x->i < x->b->count && !ended; x->i++) {
+        struct xlat_loop *l = xlat_loop_here(x, false);
+
+        if (l)
+            xlat_loop_enter(x, l);
         ended = translate_insn(x);
-        if (x->i == x->loop_end)
-            xlat_loop_leave(x, !ended);
+        l = xlat_loop_here(x, true);
+        if (l)
+            xlat_loop_leave(x, l, !ended);
     }
     n = x->i;
     if (!ended) {
@@ -329,10 +329,6 @@ struct jit_code *jit_translate(struct cpu *c, struct block *b, struct jit_page *
     x.careful = !x.ngroups;
     x.t1_group = XLAT_NONE;
     emit_entries(&x);
-    if (x.loop_end != XLAT_NONE) {
-        x.i = 0;
-        xlat_loop_enter(&x);
-    }
     x.code->count = (u16)translate_insns(&x);
     if (x.careful)
         emit_slow_paths(&x);

@@ -96,15 +96,38 @@ struct xlat_group {
     bool aligned; /* in a loop, no stream: its alignment is checked before the loop */
     bool based;   /* a stream: (home) includes the base, which is the same in each turn */
     u8 home;      /* the host register that holds its delta in the loop, or REG_ZERO: a slot does */
+    u8 loop;      /* the loop that it belongs to, or XLAT_NONE */
     u8 leader;    /* the insn that checks, unless a stream */
     u8 members;
-    /* Of a stream, or (aligned): registers as they are at the start of a turn. */
+    /* Of a stream, or (aligned): the first byte, off registers as they are at the start of a turn. */
     u8 base, index, scale, seg;
+    s32 first;
     s32 stride; /* what a turn adds */
 };
 
 #define XLAT_GROUPS 12
 _Static_assert(XLAT_GROUPS <= ARRAY_SIZE(((struct cpu_jit *)0)->delta), "each has a slot there");
+
+/*
+ * Insns from (start) to (end), which jumps back, with something to check before the first turn. Either no other loop lies
+ * in it, or it starts where the block does.
+ */
+struct xlat_loop {
+    u8 start, end;
+    u8 counter; /* the register whose value says when streams must be checked again, or XLAT_NONE */
+    s32 counter_step;
+    u8 limit_home; /* the host register that holds the value it must not have then, or REG_ZERO: a slot does */
+    u8 borrowed
+        [16]; /* registers that no insn of the loop uses: free for what is kept from turn to turn */
+    u8 nborrowed;
+    u32 at; /* where the next turn starts */
+    u32 refused[3 *
+                XLAT_GROUPS]; /* jumps from before the loop to the careful twin of its first insn */
+    unsigned nrefused;
+    u32 refused_at; /* where they lead */
+};
+
+#define XLAT_LOOPS ARRAY_SIZE(((struct cpu_jit *)0)->loop_limit)
 
 #define XLAT_SITES (2 * (BLOCK_INSNS + 1)) /* one for each insn, and the block's end; twice */
 #define XLAT_NONE  0xff
@@ -128,25 +151,15 @@ struct xlat {
     struct xlat_access access[BLOCK_INSNS][ACCESSES];
     struct xlat_group group[XLAT_GROUPS];
     u8 ngroups;
-    u8 loop_end; /* the insn that jumps back to the first one of a loop with streams, or XLAT_NONE */
-    u8 counter; /* the register whose value says when streams must be checked again, or XLAT_NONE */
-    s32 counter_step;
-    u32 loop_at; /* where the next turn starts */
-    u8 borrowed
-        [16]; /* registers that no insn of the loop uses: free for what is kept from turn to turn */
-    u8 nborrowed;
-    u8 limit_home;        /* the one that holds the counter's limit, or REG_ZERO: a slot does */
-    bool borrowing;       /* the guest's values of (borrowed) are in cpu->r */
+    struct xlat_loop loop[XLAT_LOOPS];
+    u8 nloops;
+    u8 inside; /* the loops that are being run, by bit: the guest's values of what they borrow are in cpu->r */
     u8 t1_group, t1_next; /* whose delta T1 holds before and after this insn, or XLAT_NONE */
     struct xlat_twin twin[BLOCK_INSNS];
     struct xlat_slow slow[2 * BLOCK_INSNS];
     unsigned nslow, slow_first; /* those of this pass start at (slow_first) */
     struct xlat_miss miss[2 * ACCESSES * BLOCK_INSNS];
     unsigned nmiss, miss_first;
-    u32 refused[3 *
-                XLAT_GROUPS]; /* jumps from before the loop to the careful twin of the first insn */
-    unsigned nrefused;
-    u32 refused_at; /* where they lead */
 };
 
 /* --- flags.c --- */
@@ -212,20 +225,29 @@ void xlat_stack_check(struct xlat *x, s32 disp, bool write);
 
 /* --- loop.c --- */
 
-/*
- * Before the first turn of a loop: check all streams. Flags are dead. A check that fails goes to the careful twin
- * of the first insn.
- */
-void xlat_loop_enter(struct xlat *x);
-
-/* Find homes for what the loop keeps. The plan is made. */
+/* Find homes for what the loops keep. The rest of the plan is made. */
 void xlat_loop_borrow(struct xlat *x);
 
-/* Emit into (a), for a way out of the loop: the guest's values of borrowed registers. Flags and scratch are kept. */
-void xlat_loop_restore(const struct xlat *x, struct asm_buf *a);
+/* The loop that starts or, (end), ends at the current insn in code that follows the plan; or NULL. */
+struct xlat_loop *xlat_loop_here(struct xlat *x, bool end);
 
-/* The loop's last insn has been translated; (falls): the block goes on behind it. */
-void xlat_loop_leave(struct xlat *x, bool falls);
+/*
+ * Before the first turn of (l), at its first insn: check all streams. Flags are dead. A check that fails goes to the careful
+ * twin of that insn.
+ */
+void xlat_loop_enter(struct xlat *x, struct xlat_loop *l);
+
+/* The last insn of (l) has been translated; (falls): the block goes on behind it. */
+void xlat_loop_leave(struct xlat *x, struct xlat_loop *l, bool falls);
+
+/* Emit into (a), for a way out of the loops (which): the guest's values of what they borrow. Flags and scratch are kept. */
+void xlat_loop_restore(const struct xlat *x, struct asm_buf *a, unsigned which);
+
+/* The loops that insn (i) is in; and whether they borrow anything. */
+unsigned xlat_loops_of(const struct xlat *x, unsigned i, bool *borrow);
+
+/* In cold code: where what is refused before a loop leads. */
+void xlat_loop_emit_refused(struct xlat *x);
 
 /* T0 = linear address of the first byte of (group) at the start of this turn. Clobbers T1. */
 void xlat_stream_address(struct xlat *x, unsigned group);
