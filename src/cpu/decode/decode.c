@@ -408,6 +408,11 @@ static int lower(int rc, bool gp, const struct decoded *d, unsigned off, struct 
     return d->len;
 }
 
+bool decode_failed(const struct insn *in)
+{
+    return in->op == op_too_long || in->op == op_undefined;
+}
+
 int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32,
                 unsigned off, struct insn *in)
 {

@@ -129,6 +129,9 @@ void insn_from_decoded(const struct decoded *d, struct insn *in, unsigned off);
  * (at least 1), or -EAGAIN if (avail) bytes do not hold it whole. */
 int decode_insn(const u8 *bytes, unsigned avail, enum cpu_mode_size mode, bool stack32, unsigned off, struct insn *in);
 
+/* Does (in) stand for bytes that are no instruction? Which of them say so is not known: up to INSN_MAX_LEN. */
+bool decode_failed(const struct insn *in);
+
 /* Byte offset of a GPR operand in cpu->r. */
 static inline u8 opnd_off(const struct opnd *o) { return (u8)(o->reg * 8 + (o->high ? 1 : 0)); }
 

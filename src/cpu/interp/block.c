@@ -199,6 +199,8 @@ static unsigned decode_run(const struct cpu *c, const u8 *bytes, unsigned avail,
 
         if (l < 0)
             break;
+        if (unlikely(decode_failed(&insn[n]))) /* a change of any byte may make it an instruction */
+            l = avail - pos < INSN_MAX_LEN ? (int)(avail - pos) : INSN_MAX_LEN;
         pos += (unsigned)l;
         if (insn[n++].flags & ends)
             break;
