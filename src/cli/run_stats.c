@@ -96,9 +96,12 @@ static void print_rate(const char *what, u64 hits, u64 misses)
 static void print_rates(const struct sums *s)
 {
     u64 runs = value_of(s, "code_runs"), blocks = value_of(s, "code_blocks");
+    u64 looked = value_of(s, "tlb_lookup"), missed = value_of(s, "tlb_lookup_miss");
 
     if (blocks > runs)
         print_rate("translations reached from others", blocks - runs, runs);
+    if (looked > missed)
+        print_rate("TLB hits of translated code", looked - missed, missed);
     print_rate("TLB misses without a page walk", value_of(s, "tlb_refill"),
                value_of(s, "page_walks"));
 }

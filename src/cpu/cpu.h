@@ -440,7 +440,8 @@ struct cpu {
             interrupts, recheck_fail;
         u64 translated, translate_ns; /* blocks; time spent on them */
         u64 code_runs, code_links;    /* how often translated code was entered from C; exits linked */
-        u64 code_blocks; /* how often translations were run, if cpu_counts_code (trace.h) */
+        /* If cpu_counts_code (trace.h): how often translations were run, looked into the first-level TLB, in vain. */
+        u64 code_blocks, tlb_lookup, tlb_lookup_miss;
         u64 code_killed, code_flushed; /* pages whose translations went; times that all went */
         u64 left[JIT_LEFT_COUNT];      /* by why translated code was left */
     } stats;

@@ -19,7 +19,7 @@ enum cpu_trace_kind {
 /* Bits by kind; written before the first vCPU runs. */
 extern u32 cpu_trace_bits;
 
-/* Have translations count how often they are run: stats.code_blocks. Set before the first vCPU runs. */
+/* Have translations count how often they are run, and look into the TLB: stats.code_blocks, tlb_lookup, tlb_lookup_miss. Set before the first vCPU runs. */
 extern bool cpu_counts_code;
 
 static inline bool cpu_traces(enum cpu_trace_kind kind)

@@ -43,13 +43,18 @@ struct kvm_stats_fd {
  * now: of the state of a vCPU with its registers, and of the tiles in it, which are there from their first use on.
  */
 static const char *const vcpu_names[] = {
-    "exits",       "io_exits",    "mmio_exits",     "signal_exits",      "irq_window_exits",
-    "halt_exits",  "halt_wakeup", "insn_emulation", "blocks_built",      "blocks_run",
-    "tlb_miss",    "tlb_refill",  "page_walks",     "tlb_flush",         "tlb_flush_page",
-    "smc",         "exceptions",  "irq_injections", "blocks_translated", "translate_ns",
-    "code_runs",   "code_blocks", "code_links",     "code_killed",       "code_flushed",
-    "left_link",   "left_jump",   "left_request",   "left_fault",        "left_bus",
-    "left_repeat", "left_stop",   "state_bytes",    "tile_bytes",
+    "exits",        "io_exits",         "mmio_exits",
+    "signal_exits", "irq_window_exits", "halt_exits",
+    "halt_wakeup",  "insn_emulation",   "blocks_built",
+    "blocks_run",   "tlb_miss",         "tlb_refill",
+    "page_walks",   "tlb_lookup",       "tlb_lookup_miss",
+    "tlb_flush",    "tlb_flush_page",   "smc",
+    "exceptions",   "irq_injections",   "blocks_translated",
+    "translate_ns", "code_runs",        "code_blocks",
+    "code_links",   "code_killed",      "code_flushed",
+    "left_link",    "left_jump",        "left_request",
+    "left_fault",   "left_bus",         "left_repeat",
+    "left_stop",    "state_bytes",      "tile_bytes",
 };
 static const char *const vm_names[] = {"vcpus"};
 
@@ -133,6 +138,8 @@ void kvm_stats_vcpu_update(struct kvm_vcpu *v)
     *d++ = c->stats.tlb_miss;
     *d++ = c->stats.tlb_refill;
     *d++ = c->stats.page_walks;
+    *d++ = c->stats.tlb_lookup;
+    *d++ = c->stats.tlb_lookup_miss;
     *d++ = c->stats.tlb_flush;
     *d++ = c->stats.tlb_flush_page;
     *d++ = c->stats.smc;

@@ -17,8 +17,8 @@ compiled() {
     ${CC:-cc} -std=gnu17 -D_GNU_SOURCE -O2 -static -pthread -I"$top/tests" -o "$work/$1" "$top/tests/guest/$1.c"
 }
 passes() { [ "$rc" = 0 ] && grep -qE '^1\.\.[1-9]' "$work/out" && ! grep -q '^not ok' "$work/out"; }
-compiled smc_user && run run -- "$work/smc_user" </dev/null
+compiled smc_user && run run --kernel "$image" -- "$work/smc_user" </dev/null
 point "self-modifying code" passes
-compiled amx_user && run run -- "$work/amx_user" </dev/null
+compiled amx_user && run run --kernel "$image" -- "$work/amx_user" </dev/null
 point "AMX" passes
 plan

@@ -21,6 +21,7 @@
 #include "cpu/jit/code.h"
 #include "cpu/mmu/fill.h"
 #include "cpu/mmu/stlb.h"
+#include "cpu/trace.h"
 #include "cpu/vec/host.h"
 
 static const u8 callee_saved[] = {REG_RBX, REG_RBP, REG_R12, REG_R13, REG_R14, REG_R15};
@@ -413,6 +414,8 @@ static u32 make_refill(struct asm_buf *a, bool (*fn)(struct cpu *c, u64 lin, boo
                                       REG_R8,  REG_R9,  REG_R10, REG_R11};
     u32 at = a->at;
 
+    if (cpu_counts_code)
+        ASM_GS(a, 0, GS(stats.tlb_lookup_miss), 0, 0x48, 0xff); /* inc qword gs:[…] */
     for (unsigned i = 0; i < ARRAY_SIZE(caller_saved); i++)
         push(a, caller_saved[i]);
     asm_gs_load(a, REG_RDI, GS(j.self));

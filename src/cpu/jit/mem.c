@@ -16,6 +16,7 @@
  */
 
 #include "cpu/jit/xlat.h"
+#include "cpu/trace.h"
 
 #include <Zydis/DecoderTypes.h>
 
@@ -130,11 +131,19 @@ static void compare_t0(struct asm_buf *a, u32 imm)
     asm_u32(a, imm);
 }
 
+/* A look into the first-level TLB. Flags are spilled. */
+static void count_lookup(struct xlat *x)
+{
+    if (cpu_counts_code)
+        ASM_GS(x->a, 0, GS(stats.tlb_lookup), 0, 0x48, 0xff); /* inc qword gs:[…] */
+}
+
 /* T1 = the offset in its table of the entry for the page of the address in T0. */
 static void tlb_index(struct xlat *x)
 {
     struct asm_buf *a = x->a;
 
+    count_lookup(x);
     if (x->j->host_bmi2) {
         ASM(a, 0xc4, 0x43, 0x7b, 0xf0, 0xc0 | (HOST_T1 & 7) << 3 | (HOST_T0 & 7),
             INDEX_SHIFT); /* rorx t1d, t0d */
@@ -175,6 +184,7 @@ static bool stack_operand(const struct insn *in, unsigned size)
  */
 static u32 window_compare(struct xlat *x, bool write)
 {
+    count_lookup(x);
     asm_gs(x->a, 0x2b, HOST_T0, x->view + STACK(base));
     asm_gs(x->a, 0x3b, HOST_T0, x->view + (write ? STACK(limit_w) : STACK(limit_r)));
     return asm_jcc(x->a, ASM_AE);
