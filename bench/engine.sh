@@ -39,21 +39,22 @@ pack() {
     done
 }
 gbench=("$out/gbench" -b "$busybox" -s "$scripts")
-pack "$out/gbench" "$busybox" "$scripts"/*.sh "$scripts/pybench.py"
+pack "$out/gbench" "$busybox" "$scripts"/*.sh "$scripts"/*.py
 cp -p "$busybox" "$out/root/bin/busybox"
 if [ -x /usr/bin/python3 ]; then
     python=$(readlink -f /usr/bin/python3)
     gbench+=(-p "$python")
     # shellcheck disable=SC2046
     pack "$python" $(ldd "$python" | grep -o '/[^ )]*')
-    # Its modules, with the bytecode beside them, and two files by which it finds its library.
+    # Its modules and SQLite's, with the bytecode beside them, and two files by which it finds its library.
     mapfile -t modules < <("$python" -IS -c 'if 1:
-        import glob, os, sys
+        import glob, os, sqlite3, sys
         found = [os.__file__, *glob.glob(os.path.dirname(os.__file__) + "/lib-dynload/_json.*")]
         for module in list(sys.modules.values()):
             found += [getattr(module, "__file__", None), getattr(module, "__cached__", None)]
         print(*sorted({f for f in found if f and os.path.isfile(f)}), sep="\n")')
-    pack "${modules[@]}"
+    # shellcheck disable=SC2046
+    pack "${modules[@]}" $(ldd "${modules[@]}" 2>/dev/null | grep -o '/[^ )]*\.so[^ ):]*' | sort -u)
 else
     echo "bench engine: no /usr/bin/python3: the macro.py rows are left out" >&2
 fi

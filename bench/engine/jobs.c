@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whole programs as benchmarks: busybox' gzip, gunzip, sha256sum and shell, python3.
+// Whole programs as benchmarks: busybox' gzip, gunzip, sha256sum and shell, python3, and SQLite in it.
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -149,6 +149,12 @@ static u64 b_pybench(u64 n)
     return 0;
 }
 
+static u64 b_sqlite(u64 n)
+{
+    run_script(n, job_python, "-IS", "sqlbench.py");
+    return 0;
+}
+
 const struct bench job_benches[] = {
     {"macro.gzip4m", b_gzip, write_text, t_data, have_busybox, .kind = MBS,
      .per_iteration = DATA_MIB << 20},
@@ -160,5 +166,6 @@ const struct bench job_benches[] = {
     {"macro.shfork100", b_shfork, .need = have_busybox, .per_iteration = 1},
     {"macro.pystart", b_pystart, .need = have_python, .per_iteration = 1},
     {"macro.pybench", b_pybench, .need = have_python, .per_iteration = 1},
+    {"macro.sqlite", b_sqlite, .need = have_python, .per_iteration = 1},
     {0},
 };
