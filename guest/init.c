@@ -329,6 +329,7 @@ static void use_pipe(struct stream *s, bool input, int *child_fd)
     *child_fd = p[input ? 0 : 1];
     s->fd = p[input ? 1 : 0];
     fcntl(s->fd, F_SETFL, O_NONBLOCK);
+    fcntl(s->fd, F_SETPIPE_SZ, CHANNEL_WINDOW); /* so that a record is as large as it may be */
 }
 
 static int open_pty(void)

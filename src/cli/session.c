@@ -21,6 +21,7 @@
 #include "base/state.h"
 #include "cli/cli.h"
 #include "cli/link.h"
+#include "cli/sink.h"
 #include "cli/term.h"
 #include "vmm/control.h"
 
@@ -42,7 +43,13 @@
 #define DOUBLE_SIGNAL_NS 2000000000ull
 #define ESCAPE_NS        1000000000ull
 #define ANSWER_NS        5000000000ull
-#define WRITE_MAX        4096 /* PIPE_BUF: never blocks after POLLOUT */
+
+static const struct output {
+    enum channel_flow flow;
+    int fd;
+} outputs[] = {{CHANNEL_STDOUT, STDOUT_FILENO}, {CHANNEL_STDERR, STDERR_FILENO}};
+
+#define NR_OUTPUTS ARRAY_SIZE(outputs)
 
 struct session {
     struct session_config cfg;
@@ -51,6 +58,7 @@ struct session {
     int wake, signals;
     _Atomic bool woken; /* (wake) is readable, or about to be */
     struct channel channel;
+    struct sink sinks[NR_OUTPUTS];
 
     /* stdin */
     u8 serial[SERIAL_BYTES]; /* on its way to the serial port, if there is no command */
@@ -114,6 +122,8 @@ int session_create(const struct session_config *cfg, struct session **ret)
     if (!s)
         return -ENOMEM;
     s->cfg = *cfg;
+    for (unsigned i = 0; i < NR_OUTPUTS; i++)
+        sink_open(&s->sinks[i], outputs[i].fd);
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->signals = open_signals();
     if (s->wake < 0 || s->signals < 0)
@@ -144,6 +154,8 @@ void session_free(struct session *s)
     if (!s)
         return;
     session_hang_up(s);
+    for (unsigned i = 0; i < NR_OUTPUTS; i++)
+        sink_close(&s->sinks[i]);
     if (s->wake >= 0)
         close(s->wake);
     if (s->signals >= 0)
@@ -233,23 +245,16 @@ static void read_input(struct session *s)
 
 /* --- from the guest --- */
 
-static const struct output {
-    enum channel_flow flow;
-    int fd;
-} outputs[] = {{CHANNEL_STDOUT, STDOUT_FILENO}, {CHANNEL_STDERR, STDERR_FILENO}};
-
-#define NR_OUTPUTS ARRAY_SIZE(outputs)
-
-static void write_output(struct session *s, const struct output *o)
+static void write_output(struct session *s, unsigned i)
 {
     const void *p;
-    size_t len = channel_data(&s->channel, o->flow, &p);
-    ssize_t n = write(o->fd, p, len < WRITE_MAX ? len : WRITE_MAX);
+    size_t len = channel_data(&s->channel, outputs[i].flow, &p);
+    ssize_t n = sink_write(&s->sinks[i], p, len);
 
     if (n >= 0)
-        channel_take(&s->channel, o->flow, (size_t)n);
-    else if (errno != EAGAIN && errno != EINTR)
-        channel_close(&s->channel, o->flow); /* nobody reads it any more */
+        channel_take(&s->channel, outputs[i].flow, (size_t)n);
+    else if (n != -EAGAIN && n != -EINTR)
+        channel_close(&s->channel, outputs[i].flow); /* nobody reads it any more */
 }
 
 static bool output_pending(const struct session *s)
@@ -416,7 +421,7 @@ static void step(struct session *s, struct pollfd p[NR_FDS], int timeout)
     }
     for (unsigned i = 0; i < NR_OUTPUTS; i++)
         if (p[FD_OUT + i].revents)
-            write_output(s, &outputs[i]);
+            write_output(s, i);
     if (p[FD_STDIN].revents)
         read_input(s);
     if (p[FD_SIGNALS].revents)

@@ -30,9 +30,9 @@ enum channel_flow {
     CHANNEL_FLOWS,
 };
 
-#define CHANNEL_VERSION    1
-#define CHANNEL_WINDOW     131072u
-#define CHANNEL_DATA_MAX   32768u
+#define CHANNEL_VERSION    2
+#define CHANNEL_WINDOW     262144u
+#define CHANNEL_DATA_MAX   61440u /* a record is one packet, and with the kernel's own overhead below 64 KiB */
 #define CHANNEL_RECORD_MAX (sizeof(struct channel_head) + CHANNEL_DATA_MAX)
 
 enum channel_type { CHANNEL_HELLO = 1, CHANNEL_DATA, CHANNEL_END, CHANNEL_ACK, CHANNEL_CLOSED };

@@ -289,8 +289,10 @@ static void rules(void)
     is_u64(tell(99, 2, 0, 0), -EBADMSG, "no such type");
     is_u64(channel_receive(&sides[0].c, nothing, 15), -EBADMSG, "less than a head");
     is_u64(channel_receive(&sides[0].c, nothing, 64), -EBADMSG, "zeros");
-    for (u64 at = 0; at < CHANNEL_WINDOW; at += CHANNEL_DATA_MAX)
-        is_u64(tell(CHANNEL_DATA, 2, CHANNEL_DATA_MAX, at), 0, "data up to the window");
+    for (u64 at = 0, n; at < CHANNEL_WINDOW; at += n) {
+        n = CHANNEL_WINDOW - at < CHANNEL_DATA_MAX ? CHANNEL_WINDOW - at : CHANNEL_DATA_MAX;
+        is_u64(tell(CHANNEL_DATA, 2, (u32)n, at), 0, "data up to the window");
+    }
     is_u64(tell(CHANNEL_DATA, 2, 1, CHANNEL_WINDOW), -EBADMSG, "and beyond");
     is_u64(tell(CHANNEL_END, 2, 0, 5), -EBADMSG, "an end that is not where the data ends");
     is_u64(tell(CHANNEL_END, 2, 0, CHANNEL_WINDOW), 0, "one that is");
