@@ -133,7 +133,8 @@ static inline bool at_hand(struct cpu *c, struct mem_slot *slot, gpa_t gpa, bool
     return mem_is_populated(slot, gpa) && (!write || tlb_write_may_be_fast(c, slot, gpa));
 }
 
-#define AHEAD      7 /* pages that are filled along with one */
+#define PREFETCH   512 /* bytes */
+#define AHEAD      7   /* pages that are filled along with one */
 #define AHEAD_LONG 31
 
 /* Is page (lin), of the table that (write) says, in the first level? */
@@ -242,15 +243,20 @@ bool mmu_refill_stack(struct cpu *c, u64 lin, bool write)
 static u64 run_known(struct cpu *c, u64 lin, u64 limit, bool write, const u8 *host)
 {
     u64 pages = (limit + PAGE_SIZE - 1) >> PAGE_SHIFT, n = 0;
+    gpa_t gpa, next = NO_GPA;
     struct known k;
-    gpa_t gpa;
 
     if (!known_from(c, lin, write, &k))
         return 0;
     gpa = k.slot->gpa + (u64)(host - k.slot->hva);
-    while (n < pages && known_gpa(&k, n) == gpa && at_hand(c, k.slot, gpa, write)) {
+    while (n < pages && (next = known_gpa(&k, n)) == gpa && at_hand(c, k.slot, gpa, write)) {
         gpa += PAGE_SIZE;
         n++;
+    }
+    /* The next run begins elsewhere, where the host's own prefetching will begin anew. */
+    if (n < pages && !write && next != NO_GPA) {
+        for (unsigned i = 0; i < PREFETCH; i += 64)
+            __builtin_prefetch(mem_slot_hva(k.slot, next) + i);
     }
     return n << PAGE_SHIFT;
 }
