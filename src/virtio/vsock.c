@@ -32,7 +32,9 @@ struct vsock_dev {
     struct vsock_device *host;
     u64 guest_cid;
     struct vsock_pkt *current;
-    bool event_due;
+    bool event_due, deferred;
+    void (*kick)(void *opaque);
+    void *opaque;
     struct virtq_chain chain;
 };
 
@@ -197,13 +199,26 @@ static void drop_all(struct vsock_dev *v)
     v->event_due = false;
 }
 
-/* Nothing has moved: ask for notifications, and take a last look. True: there is something. */
+/* Is there something to move? */
+static bool pending(struct vsock_dev *v)
+{
+    return (!vsock_device_congested(v->host) && virtq_pending(&v->dev.queues[QUEUE_TX])) ||
+           (v->current && virtq_pending(&v->dev.queues[QUEUE_RX]));
+}
+
+/*
+ * Nothing has moved: ask for notifications, of buffers only if something waits for them, and
+ * take a last look. True: there is something.
+ */
 static bool last_look(struct vsock_dev *v)
 {
-    bool tx = virtq_enable_notify(&v->dev.queues[QUEUE_TX]);
-    bool rx = virtq_enable_notify(&v->dev.queues[QUEUE_RX]);
+    bool tx = virtq_enable_notify(&v->dev.queues[QUEUE_TX]), rx = false;
 
-    return (tx && !vsock_device_congested(v->host)) || (rx && v->current);
+    if (v->current)
+        rx = virtq_enable_notify(&v->dev.queues[QUEUE_RX]);
+    else
+        virtq_disable_notify(&v->dev.queues[QUEUE_RX]);
+    return (tx && !vsock_device_congested(v->host)) || rx;
 }
 
 void virtio_vsock_pump(struct virtio_device *d)
@@ -221,9 +236,16 @@ void virtio_vsock_pump(struct virtio_device *d)
             virtio_device_fail(d);
             return;
         }
-    } while (tx || rx || last_look(v));
+    } while (tx || rx || (!v->deferred && last_look(v)));
     virtio_device_used(d, &d->queues[QUEUE_TX]);
     virtio_device_used(d, &d->queues[QUEUE_RX]);
+}
+
+bool virtio_vsock_rest(struct virtio_device *d)
+{
+    struct vsock_dev *v = of(d);
+
+    return virtio_device_live(d) && (pending(v) || last_look(v));
 }
 
 void virtio_vsock_transport_reset(struct virtio_device *d)
@@ -239,7 +261,14 @@ void virtio_vsock_transport_reset(struct virtio_device *d)
 
 static void notify(struct virtio_device *d, unsigned q)
 {
-    virtio_vsock_pump(d);
+    struct vsock_dev *v = of(d);
+
+    if (!v->deferred) {
+        virtio_vsock_pump(d);
+        return;
+    }
+    virtq_disable_notify(&d->queues[q]);
+    v->kick(v->opaque);
 }
 
 static void start(struct virtio_device *d)
@@ -314,6 +343,9 @@ int virtio_vsock_create(struct uvirt_vsock *v, const struct virtio_vsock_options
     if (!d)
         return -ENOMEM;
     d->guest_cid = o->guest_cid;
+    d->deferred = o->deferred;
+    d->kick = o->kick;
+    d->opaque = o->opaque;
     rc = vsock_device_create(v, &config, &d->host);
     if (rc)
         goto err_free;

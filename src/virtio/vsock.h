@@ -23,6 +23,12 @@ struct virtio_vsock_options {
      */
     void (*kick)(void *opaque);
 
+    /*
+     * The guest's notifications only call (kick), too, and stay off while the device's thread is
+     * at it: it calls virtio_vsock_rest() before it waits.
+     */
+    bool deferred;
+
     /* Instead of it: take the device lock and do it (vsock/transport/device.h). */
     void (*flush)(void *opaque);
     void *opaque;
@@ -37,6 +43,12 @@ int virtio_vsock_create(struct uvirt_vsock *v, const struct virtio_vsock_options
 
 /* Move packets both ways as far as they go. Device lock held. */
 void virtio_vsock_pump(struct virtio_device *d);
+
+/*
+ * Of a deferred device: nothing is left to do, so ask the guest for notifications. True: there is
+ * something after all, and it was not asked; pump again. Device lock held.
+ */
+bool virtio_vsock_rest(struct virtio_device *d);
 
 /*
  * After a restore, when the connections of before are lost: end them on our side and tell

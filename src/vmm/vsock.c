@@ -27,6 +27,18 @@ static void pump(void *opaque)
     pthread_mutex_unlock(&b->lock);
 }
 
+static bool rest(void *opaque)
+{
+    struct vm_vsock *v = opaque;
+    struct board *b = vm_board(v->vm);
+    bool more;
+
+    pthread_mutex_lock(&b->lock);
+    more = virtio_vsock_rest(v->dev);
+    pthread_mutex_unlock(&b->lock);
+    return more;
+}
+
 int vm_vsock_create(struct vm *vm, const struct vm_vsock_options *o, struct virtio_device **ret_dev,
                     struct vm_vsock **ret, struct vmm_error *err)
 {
@@ -52,6 +64,7 @@ int vm_vsock_create(struct vm *vm, const struct vm_vsock_options *o, struct virt
         goto err_free;
     }
     bridge.pump = pump;
+    bridge.rest = rest;
     bridge.opaque = v;
     rc = vsock_unix_create(v->context, &bridge, why, &v->bridge);
     if (rc) {
@@ -59,6 +72,7 @@ int vm_vsock_create(struct vm *vm, const struct vm_vsock_options *o, struct virt
         goto err_free;
     }
     device.kick = vsock_unix_kick;
+    device.deferred = true;
     device.opaque = v->bridge;
     rc = virtio_vsock_create(v->context, &device, &v->dev);
     if (rc) {

@@ -236,6 +236,65 @@ static void test_bad_rings(struct seat *s)
     uvirt_vsock_close(end[1]);
 }
 
+static unsigned kicks;
+
+static void count_kick(void *opaque)
+{
+    kicks++;
+}
+
+/* Where the device wants to be notified, with EVENT_IDX. */
+static u16 avail_event(struct driver *v, unsigned q)
+{
+    return ((u16 *)driver_at(v, v->q[q].used))[2 + 4 * DRIVER_QUEUE_SIZE];
+}
+
+/* A packet that gets RST, not announced. */
+static void add_stray(struct driver *v)
+{
+    struct vsock_hdr h = {.src_cid = 5, .dst_cid = 2, .type = 1, .op = VIRTIO_VSOCK_OP_RW};
+
+    vsock_hdr_encode(driver_at(v, DRIVER_DATA), &h);
+    driver_add(v, 1, &(struct virtq_seg){DRIVER_DATA, VSOCK_HDR_SIZE}, 1, 0);
+}
+
+/* A device that leaves its work to a thread asks for notifications when that rests, and for no more than it needs. */
+static void test_deferred(struct seat *s)
+{
+    struct virtio_vsock_options o = {.guest_cid = 5, .kick = count_kick, .deferred = true};
+    struct virtq_seg rx = {DRIVER_DATA + 0x1000, 100};
+    struct virtio_device *d;
+    struct driver v;
+    u32 id, len;
+
+    if (virtio_vsock_create(s->host, &o, &d))
+        exit(99);
+    driver_open(&v, d);
+    driver_start(&v, BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_EVENT_IDX), 3);
+    kicks = 0;
+    add_stray(&v);
+    driver_kick(&v, 1);
+    ok(kicks && !driver_used(&v, 1, &id, &len), "deferred: a notification is passed on");
+    virtio_vsock_pump(d);
+    ok(driver_used(&v, 1, &id, &len) && !avail_event(&v, 1), "work is done; no other is asked for");
+    add_stray(&v);
+    ok(virtio_vsock_rest(d) && !avail_event(&v, 1), "nor while there is more to do");
+    virtio_vsock_pump(d);
+    ok(driver_used(&v, 1, &id, &len), "which is done");
+    ok(!virtio_vsock_rest(d) && avail_event(&v, 1) == 2, "but by who rests");
+    for (unsigned i = 0; i < 3; i++)
+        driver_add(&v, 0, &rx, 0, 1);
+    driver_kick(&v, 0);
+    virtio_vsock_pump(d);
+    ok(driver_used(&v, 0, &id, &len) && driver_used(&v, 0, &id, &len), "both get RST");
+    ok(!virtio_vsock_rest(d) && !avail_event(&v, 0), "for buffers none is asked for");
+    for (unsigned i = 0; i < 2; i++)
+        add_stray(&v);
+    virtio_vsock_pump(d);
+    ok(!virtio_vsock_rest(d) && avail_event(&v, 0) == 3, "but if something waits for one");
+    driver_close(&v);
+}
+
 /* Markers have eight bytes, which are never apart. */
 static void test_marker_room(struct seat *s)
 {
@@ -283,6 +342,7 @@ int main(void)
     test_reset(&s);
     test_bad_packets(&s);
     test_bad_rings(&s);
+    test_deferred(&s);
     seat_close(&s);
     seat_open(&s, true, true, BOTH);
     test_layouts(&s, 0, "marker");

@@ -392,6 +392,33 @@ static void test_flood(void)
     close_bridge("a flood of requests");
 }
 
+static unsigned pumps, rests;
+
+static void count_pump(void *opaque)
+{
+    pumps++;
+    wire_pump(&w);
+}
+
+static bool count_rest(void *opaque)
+{
+    return ++rests <= 3;
+}
+
+/* A bridge that has pumped asks before it waits whether it may. */
+static void test_rest(void)
+{
+    open_bridge(NULL);
+    w.u->config.pump = count_pump;
+    w.u->config.rest = count_rest;
+    vsock_unix_kick(w.u);
+    for (unsigned i = 0; i < 10; i++)
+        unix_round(w.u, 1);
+    ok(pumps == 4 && rests == 4,
+       "a device that is not done yet is pumped again, and no more: %u, %u", pumps, rests);
+    close_bridge("rest");
+}
+
 int main(void)
 {
     begin();
@@ -404,6 +431,7 @@ int main(void)
     test_restored();
     test_owners();
     test_flood();
+    test_rest();
     end();
     return tap_done();
 }

@@ -273,9 +273,19 @@ static void pump(struct vsock_unix *u)
     u->self_kicked = false;
     if (!u->config.pump)
         return;
-    u->pumping = true;
+    u->pumping = u->restless = true;
     u->config.pump(u->config.opaque);
     u->pumping = false;
+}
+
+/* Nothing is ready: may the thread wait? */
+static bool may_rest(struct vsock_unix *u)
+{
+    if (!u->restless || !u->config.rest)
+        return true;
+    u->self_kicked = u->config.rest(u->config.opaque);
+    u->restless = u->self_kicked;
+    return !u->self_kicked;
 }
 
 void unix_round(struct vsock_unix *u, int ms)
@@ -285,7 +295,10 @@ void unix_round(struct vsock_unix *u, int ms)
     int n;
 
     self = u;
-    n = epoll_wait(u->epoll, events, EVENTS, wait_ms(u, ms));
+    ms = wait_ms(u, ms);
+    if (ms && !may_rest(u))
+        ms = 0;
+    n = epoll_wait(u->epoll, events, EVENTS, ms);
     for (int i = 0; i < n; i++)
         take_event(u, &events[i]);
     open_doors(u);

@@ -45,6 +45,9 @@ struct vsock_unix_config {
      * the bridge's thread, no lock held, after vsock_unix_kick(). May be NULL.
      */
     void (*pump)(void *opaque);
+
+    /* The thread is about to wait, having called (pump). True: it is to be called again. May be NULL. */
+    bool (*rest)(void *opaque);
     void *opaque;
 
     u32 handshake_ms; /* how long a client may take to say CONNECT, or a peer to answer; 0: 20 s */

@@ -103,7 +103,7 @@ struct vsock_unix {
     unsigned nr_ready;
 
     /* The thread's own. */
-    bool self_kicked, pumping;
+    bool self_kicked, pumping, restless; /* restless: pumped since the last rest */
     struct unix_conns conns, hellos, calls;
     unsigned nr_conns, nr_hellos, nr_calls;
     u64 retry; /* when to try again what had no room; VSOCK_FOREVER: nothing */
