@@ -113,7 +113,7 @@ static unsigned homeless(const struct xlat *x, unsigned n)
     for (unsigned g = 0; g < x->ngroups; g++) {
         const struct xlat_group *k = &x->group[g];
 
-        if (k->loop == n && k->home == REG_ZERO &&
+        if (k->loop == n && k->home == REG_ZERO && k->last <= x->loop[n].end &&
             (best == XLAT_NONE || k->members > x->group[best].members))
             best = g;
     }
@@ -386,5 +386,8 @@ void xlat_loop_enter(struct xlat *x, struct xlat_loop *l)
     }
     if (moving)
         set_limit(x, l);
-    emit_turn(x, l, moving, again);
+    if (l->counted)
+        l->at = a->at;
+    else
+        emit_turn(x, l, moving, again);
 }

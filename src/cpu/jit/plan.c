@@ -8,194 +8,22 @@
  * are at a constant distance, so the first of them (the leader) can check the bytes of all. That is no
  * promise to run them: a side exit may come between, and then something was checked for nothing.
  *
- * What jumps back within its block is a loop: up to four innermost ones, and one around them if it starts where the block does. What a
- * turn leaves in a register is its value at the start plus a constant, or unknown. Accesses whose address a turn changes by little (streams) are checked before the loop,
- * for as many turns as stay in their pages.
+ * What jumps back within its block is a loop: up to four innermost ones, or one around them if it starts where the
+ * block does. What a turn leaves in a register is its value at the start plus a constant, or unknown.
+ * Accesses whose address a turn changes by little (streams) are checked before the loop, for as many turns as stay in
+ * their pages. Where the number of turns is a small constant, what an access touches in all of them is one range,
+ * which is checked before the loop or, better, with what the loop around it does.
  *
  * A check that fails leads to the careful twin, in which every access is checked by itself. So do slow paths, for
  * they may change the TLB; from there the block runs to its end, or the loop through one turn.
  */
 
-#include "cpu/jit/xlat.h"
+#include "cpu/jit/plan.h"
 #include "cpu/vec/native.h"
 
 #include <Zydis/Zydis.h>
 
 #include <string.h>
-
-#define SPAN_MAX   512       /* bytes of a group; one that straddles two pages fails */
-#define STRIDE_MAX 256       /* of a stream: it should stay in a page for some turns */
-#define RANGE_MAX  2112      /* bytes of a table whose index is known to be small */
-#define OFF_MAX    (1 << 28) /* of displacements that are dealt with */
-
-#define ID_NONE  REG_ZERO
-#define ID_FRESH REG_COUNT
-
-/* What a register holds: the value with this id, and so many bytes more. */
-struct value {
-    u16 id;
-    s64 off;
-};
-
-/* An address but for its constant part, and for its index if that is (ranged): anything in a small range. */
-struct key {
-    u16 base, index;
-    u8 scale, seg;
-    bool ranged;
-};
-
-struct candidate {
-    struct key key;
-    struct xlat_group g;
-    s32 anchor; /* an offset at which the address must be aligned */
-    bool open;
-    u8 loop; /* the innermost that its leader is in, or XLAT_NONE */
-    u8 base; /* the base register of all members, which holds there what it held at the loop's start; or REG_ZERO */
-};
-
-/* A loop while it is looked at. */
-struct span {
-    u8 start, end;
-    bool dead;                   /* something in it calls C code */
-    unsigned first;              /* candidates before this one are older */
-    struct value reg[REG_COUNT]; /* at the start of a turn */
-};
-
-struct plan {
-    struct xlat *x;
-    struct value reg[REG_COUNT];
-    u32 most[REG_COUNT];          /* what the register's value is at most; 0: not known */
-    struct span span[XLAT_LOOPS]; /* in the order of their ends */
-    unsigned nspans;
-    unsigned in; /* those that this insn is in, by bit */
-    u16 fresh;
-    struct candidate c[ACCESSES * BLOCK_INSNS];
-    unsigned n;
-};
-
-static bool is_gpr(unsigned r)
-{
-    return r < 16;
-}
-
-static void forget(struct plan *p, unsigned r)
-{
-    p->reg[r] = (struct value){.id = p->fresh++};
-    p->most[r] = 0;
-}
-
-/* MOVZX, AND and SHR say how large their result can be. */
-static u32 most_after(const struct plan *p, const struct decoded *d)
-{
-    const struct opnd *to = &d->op[0], *from = &d->op[1];
-    u64 most = 0;
-
-    if (d->nopnd != 2 || to->kind != OPND_GPR || to->size < 4)
-        return 0;
-    if (d->mnemonic == ZYDIS_MNEMONIC_MOVZX)
-        most = from->size == 1 ? 0xff : 0xffff;
-    else if (d->mnemonic == ZYDIS_MNEMONIC_MOV && from->kind == OPND_GPR)
-        most = p->most[from->reg];
-    else if (d->mnemonic == ZYDIS_MNEMONIC_AND && from->kind == OPND_IMM)
-        most = (u64)from->imm;
-    else if (d->mnemonic == ZYDIS_MNEMONIC_SHR && from->kind == OPND_IMM)
-        most = ~0ull >> (64 - 8 * to->size) >> ((u64)from->imm & (8 * to->size - 1u));
-    return most <= RANGE_MAX ? (u32)most : 0;
-}
-
-static void forget_written(struct plan *p, const struct decoded *d)
-{
-    for (unsigned i = 0; i < d->nopnd; i++) {
-        if (d->op[i].kind == OPND_GPR && d->op[i].write)
-            forget(p, d->op[i].reg);
-    }
-    switch (d->mnemonic) { /* what is written without being an operand */
-    case ZYDIS_MNEMONIC_MUL:
-    case ZYDIS_MNEMONIC_IMUL:
-    case ZYDIS_MNEMONIC_CWD:
-    case ZYDIS_MNEMONIC_CDQ:
-    case ZYDIS_MNEMONIC_CQO:
-    case ZYDIS_MNEMONIC_DIV:
-    case ZYDIS_MNEMONIC_IDIV:
-        forget(p, REG_RDX);
-        forget(p, REG_RAX);
-        break;
-    case ZYDIS_MNEMONIC_CBW:
-    case ZYDIS_MNEMONIC_CWDE:
-    case ZYDIS_MNEMONIC_CDQE:
-    case ZYDIS_MNEMONIC_CMPXCHG:
-    case ZYDIS_MNEMONIC_LAHF:
-    case ZYDIS_MNEMONIC_FNSTSW:
-        forget(p, REG_RAX);
-        break;
-    case ZYDIS_MNEMONIC_PCMPESTRI:
-    case ZYDIS_MNEMONIC_PCMPISTRI:
-    case ZYDIS_MNEMONIC_VPCMPESTRI:
-    case ZYDIS_MNEMONIC_VPCMPISTRI:
-        forget(p, REG_RCX);
-        break;
-    default:
-        break;
-    }
-}
-
-/* ADD, SUB, INC and DEC of 64 bits by a constant, MOV between registers. */
-static bool step_by_constant(struct plan *p, const struct decoded *d)
-{
-    const struct opnd *to = &d->op[0], *from = &d->op[1];
-
-    if (!d->nopnd || to->kind != OPND_GPR || to->size != 8)
-        return false;
-    switch (d->mnemonic) {
-    case ZYDIS_MNEMONIC_INC:
-        p->reg[to->reg].off++;
-        break;
-    case ZYDIS_MNEMONIC_DEC:
-        p->reg[to->reg].off--;
-        break;
-    case ZYDIS_MNEMONIC_ADD:
-    case ZYDIS_MNEMONIC_SUB:
-        if (from->kind != OPND_IMM)
-            return false;
-        p->reg[to->reg].off += d->mnemonic == ZYDIS_MNEMONIC_ADD ? from->imm : -from->imm;
-        break;
-    case ZYDIS_MNEMONIC_MOV:
-        if (from->kind != OPND_GPR)
-            return false;
-        p->reg[to->reg] = p->reg[from->reg];
-        p->most[to->reg] = p->most[from->reg];
-        return true;
-    default:
-        return false;
-    }
-    p->most[to->reg] = 0;
-    return true;
-}
-
-static void step_native(struct plan *p, const struct decoded *d)
-{
-    u32 most = most_after(p, d);
-
-    if (step_by_constant(p, d))
-        return;
-    forget_written(p, d);
-    if (most)
-        p->most[d->op[0].reg] = most;
-}
-
-static void step_lea(struct plan *p, const struct decoded *d, const struct insn *in)
-{
-    struct value v;
-
-    if (d->op[0].size != 8 || in->ea_shift || in->index != REG_ZERO || !is_gpr(in->base)) {
-        forget(p, d->op[0].reg);
-        return;
-    }
-    v = p->reg[in->base];
-    v.off += in->disp;
-    p->reg[d->op[0].reg] = v;
-    p->most[d->op[0].reg] = 0;
-}
 
 static void close_all(struct plan *p)
 {
@@ -203,58 +31,28 @@ static void close_all(struct plan *p)
         p->c[i].open = false;
 }
 
-/* What insn (i) does to registers. False: it calls C code, after which nothing is known. */
-static bool step(struct plan *p, unsigned i)
-{
-    const struct decoded *d = &p->x->d[i];
-
-    switch ((enum xlat_kind)p->x->kind[i]) {
-    case XLAT_NATIVE:
-        step_native(p, d);
-        return true;
-    case XLAT_DIVIDE:
-    case XLAT_VEC:
-    case XLAT_X87:
-    case XLAT_X87_CONTROL:
-        forget_written(p, d);
-        return true;
-    case XLAT_LEA:
-        step_lea(p, d, &p->x->b->insn[i]);
-        return true;
-    case XLAT_PUSH:
-    case XLAT_CALL_REL:
-        p->reg[REG_RSP].off -= 8;
-        return true;
-    case XLAT_POP:
-        p->reg[REG_RSP].off += 8;
-        forget(p, d->op[0].reg);
-        return true;
-    case XLAT_LEAVE_FRAME:
-        p->reg[REG_RSP] = p->reg[REG_RBP];
-        p->reg[REG_RSP].off += 8;
-        forget(p, REG_RBP);
-        return true;
-    case XLAT_NOTHING:
-    case XLAT_JCC:
-    case XLAT_JMP:
-    case XLAT_CLI:
-    case XLAT_STI:
-        return true;
-    default:
-        for (unsigned r = 0; r < 16; r++)
-            forget(p, r);
-        return false;
-    }
-}
-
 /* An access as the plan sees it. */
 struct request {
-    struct key key;
+    struct plan_key key;
     s64 off;
     unsigned size, align;
     bool write, window;
-    u8 base; /* register */
+    u8 base;    /* register */
+    bool swept; /* the bytes of all turns of the loop */
 };
+
+/* The access lies (by) bytes further in the last turn than in the first. False: that is too much. */
+static bool sweep(const struct plan *p, s64 by, struct request *r)
+{
+    if (!by)
+        return true;
+    if (by > SPAN_MAX || by < -SPAN_MAX || by / (s64)(p->turns - 1) & (r->align - 1))
+        return false;
+    r->swept = true;
+    r->off += by < 0 ? by : 0;
+    r->size += (unsigned)(by < 0 ? -by : by);
+    return true;
+}
 
 static bool operand_request(const struct plan *p, unsigned i, struct request *r)
 {
@@ -275,7 +73,7 @@ static bool operand_request(const struct plan *p, unsigned i, struct request *r)
     *r = (struct request){
         .key = {.base = p->reg[in->base].id,
                 .index = p->reg[in->index].id,
-                .scale = in->index == REG_ZERO ? 0 : in->scale,
+                .scale = p->reg[in->index].id == ID_NONE ? 0 : in->scale,
                 .seg = in->seg == SEG_FS || in->seg == SEG_GS ? in->seg : SEG_NONE},
         .off = in->disp + p->reg[in->base].off + (s64)((u64)p->reg[in->index].off << in->scale),
         .size = mem->size,
@@ -293,8 +91,9 @@ static bool operand_request(const struct plan *p, unsigned i, struct request *r)
         r->key.ranged = true;
         r->off = in->disp + p->reg[in->base].off;
         r->size += p->most[in->index] << in->scale;
+        return sweep(p, p->sweep[in->base], r);
     }
-    return true;
+    return sweep(p, p->sweep[in->base] + (s64)((u64)p->sweep[in->index] << in->scale), r);
 }
 
 static bool stack_request(const struct plan *p, unsigned i, struct request *r)
@@ -316,14 +115,15 @@ static bool stack_request(const struct plan *p, unsigned i, struct request *r)
     return true;
 }
 
-static bool same_key(const struct key *a, const struct key *b)
+static bool same_key(const struct plan_key *a, const struct plan_key *b)
 {
     return a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg &&
            a->ranged == b->ranged;
 }
 
 /* What the leader would have to check with (r) in the group; false if that is too much. */
-static bool joined(const struct candidate *c, const struct request *r, struct candidate *ret)
+static bool joined(const struct plan_candidate *c, const struct request *r,
+                   struct plan_candidate *ret)
 {
     s64 lo = r->off < c->g.lo ? r->off : c->g.lo;
     s64 hi = r->off + r->size > c->g.hi ? r->off + r->size : c->g.hi;
@@ -355,56 +155,33 @@ static u8 innermost(const struct plan *p)
     return p->in ? (u8)__builtin_ctz(p->in) : XLAT_NONE;
 }
 
+/* The loop around it that is the block, or XLAT_NONE. */
+static u8 outermost(const struct plan *p)
+{
+    return p->in & (p->in - 1) ? (u8)(31 - __builtin_clz(p->in)) : XLAT_NONE;
+}
+
 /* (base), if it holds now what it held at the start of the turn of (loop); else REG_ZERO. */
 static u8 same_base(const struct plan *p, u8 loop, u8 base)
 {
-    const struct value *then, *now = &p->reg[base];
+    const struct plan_value *then, *now = &p->reg[base];
 
-    if (loop == XLAT_NONE || base == REG_ZERO)
+    if (loop == XLAT_NONE || base == REG_ZERO || p->sweep[base])
         return REG_ZERO;
     then = &p->span[loop].reg[base];
     return then->id == now->id && then->off == now->off ? base : REG_ZERO;
 }
 
-static void place(struct plan *p, unsigned i, unsigned which, const struct request *r)
-{
-    struct xlat_access *a = &p->x->access[i][which];
-    struct candidate *c, grown;
-
-    if (r->off > OFF_MAX || r->off < -OFF_MAX || !r->size)
-        return;
-    for (unsigned k = 0; k < p->n; k++) {
-        c = &p->c[k];
-        if (c->open && same_key(&c->key, &r->key) && joined(c, r, &grown)) {
-            *c = grown;
-            if (same_base(p, c->loop, r->base) != c->base)
-                c->base = REG_ZERO;
-            *a = (struct xlat_access){.how = ACCESS_MEMBER, .group = (u8)k, .off = (s32)r->off};
-            return;
-        }
-    }
-    c = &p->c[p->n];
-    *c = (struct candidate){.key = r->key,
-                            .anchor = (s32)r->off,
-                            .open = true,
-                            .loop = innermost(p),
-                            .g = {.lo = (s32)r->off,
-                                  .hi = (s32)r->off + (s32)r->size,
-                                  .align = (u8)r->align,
-                                  .write = r->write,
-                                  .window = r->window,
-                                  .leader = (u8)i,
-                                  .loop = XLAT_NONE,
-                                  .members = 1}};
-    c->base = same_base(p, c->loop, r->base);
-    *a = (struct xlat_access){.how = ACCESS_LEAD, .group = (u8)p->n++, .off = (s32)r->off};
-}
-
 /* A register that held the value (id) and something more, (*off), at the start of the turn; (like) if it can be. */
-static bool holder(const struct span *s, u16 id, u8 like, u8 *reg, s64 *off)
+static bool holder(const struct plan_span *s, u16 id, u8 like, u8 *reg, s64 *off)
 {
     u8 r = like;
 
+    if (id == ID_NONE) {
+        *reg = REG_ZERO;
+        *off = 0;
+        return true;
+    }
     if (like == REG_ZERO || s->reg[like].id != id) {
         for (r = 0; r < REG_COUNT && s->reg[r].id != id;)
             r++;
@@ -416,8 +193,62 @@ static bool holder(const struct span *s, u16 id, u8 like, u8 *reg, s64 *off)
     return true;
 }
 
+/* Can what (r) needs be checked before the loop that it is in? It must be, if it is for all turns. */
+static bool can_hoist(const struct plan *p, const struct request *r)
+{
+    const struct plan_span *s = &p->span[innermost(p)];
+    s64 off;
+    u8 reg;
+
+    return holder(s, r->key.base, REG_ZERO, &reg, &off) && !(s->loose & BIT(reg)) &&
+           off <= OFF_MAX && off >= -OFF_MAX && holder(s, r->key.index, REG_ZERO, &reg, &off) &&
+           !(s->loose & BIT(reg)) && off <= OFF_MAX >> 3 && off >= -(OFF_MAX >> 3);
+}
+
+static void place(struct plan *p, unsigned i, unsigned which, const struct request *r)
+{
+    struct xlat_access *a = &p->x->access[i][which];
+    struct plan_candidate *c, grown;
+
+    if (r->off > OFF_MAX || r->off < -OFF_MAX || !r->size || (r->swept && !can_hoist(p, r)))
+        return;
+    for (unsigned k = 0; k < p->n; k++) {
+        c = &p->c[k];
+        if (c->open && same_key(&c->key, &r->key) && joined(c, r, &grown)) {
+            if (c->hoisted)
+                grown.g.first += grown.g.lo - c->g.lo;
+            *c = grown;
+            if (same_base(p, c->loop, r->base) != c->base)
+                c->base = REG_ZERO;
+            if (same_base(p, c->outer, r->base) != c->outer_base)
+                c->outer_base = REG_ZERO;
+            c->g.last = (u8)i;
+            *a = (struct xlat_access){.how = ACCESS_MEMBER, .group = (u8)k, .off = (s32)r->off};
+            return;
+        }
+    }
+    c = &p->c[p->n];
+    *c = (struct plan_candidate){.key = r->key,
+                                 .anchor = (s32)r->off,
+                                 .open = true,
+                                 .loop = innermost(p),
+                                 .outer = outermost(p),
+                                 .g = {.lo = (s32)r->off,
+                                       .hi = (s32)r->off + (s32)r->size,
+                                       .align = (u8)r->align,
+                                       .write = r->write,
+                                       .window = r->window,
+                                       .leader = (u8)i,
+                                       .last = (u8)i,
+                                       .loop = XLAT_NONE,
+                                       .members = 1}};
+    c->base = same_base(p, c->loop, r->base);
+    c->outer_base = same_base(p, c->outer, r->base);
+    *a = (struct xlat_access){.how = ACCESS_LEAD, .group = (u8)p->n++, .off = (s32)r->off};
+}
+
 /* How much a turn, after which registers are as they are now, adds to what (reg) held before it. */
-static bool stride_of(const struct plan *p, const struct span *s, u8 reg, s64 *ret)
+static bool stride_of(const struct plan *p, const struct plan_span *s, u8 reg, s64 *ret)
 {
     if (p->reg[reg].id != s->reg[reg].id)
         return false;
@@ -425,34 +256,50 @@ static bool stride_of(const struct plan *p, const struct span *s, u8 reg, s64 *r
     return *ret <= OFF_MAX && *ret >= -OFF_MAX;
 }
 
-/* Say what of the checks of (c) can go before the loop. True: it is a stream. */
-static bool make_stream(const struct plan *p, unsigned n, struct candidate *c)
+/* Where the first byte of (c) is, off registers as they are at the start of a turn of (s). */
+static bool locate(const struct plan_span *s, u8 like, const struct plan_candidate *c,
+                   struct xlat_group *g)
 {
-    const struct span *s = &p->span[n];
-    s64 base, index, stride, base_off, index_off, first;
-    struct xlat_group *g = &c->g;
+    s64 base, index, first;
 
-    if (!holder(s, c->key.base, c->base, &g->base, &base_off) ||
-        !holder(s, c->key.index, REG_ZERO, &g->index, &index_off) ||
-        !stride_of(p, s, g->base, &base) || !stride_of(p, s, g->index, &index))
+    if (!holder(s, c->key.base, like, &g->base, &base) ||
+        !holder(s, c->key.index, REG_ZERO, &g->index, &index))
         return false;
-    stride = base + index * (1 << c->key.scale);
-    first = g->lo - base_off - index_off * (1 << c->key.scale);
-    if (stride & (g->align - 1) || first > OFF_MAX || first < -OFF_MAX)
+    first = g->lo - base - index * (1 << c->key.scale);
+    if (first > 4 * (s64)OFF_MAX || first < -4 * (s64)OFF_MAX)
         return false;
     g->first = (s32)first;
-    g->aligned = true;
-    if (stride > STRIDE_MAX || stride < -STRIDE_MAX)
-        return false;
-    g->stream = true;
-    g->stride = (s32)stride;
-    g->window &= stride == 0;
-    g->based = c->loop == n && c->base != REG_ZERO && c->base == g->base && base == 0 && !g->window;
     return true;
 }
 
+/* Say what of the checks of (c) can go before the loop. True: it is a stream. */
+static bool make_stream(const struct plan *p, unsigned n, struct plan_candidate *c)
+{
+    u8 like = c->loop == n ? c->base : c->outer == n ? c->outer_base : REG_ZERO;
+    struct xlat_group g = c->g;
+    s64 base, index, stride;
+
+    if (!locate(&p->span[n], like, c, &g) || !stride_of(p, &p->span[n], g.base, &base) ||
+        !stride_of(p, &p->span[n], g.index, &index))
+        return false;
+    stride = base + index * (1 << c->key.scale);
+    if (stride & (g.align - 1))
+        return false;
+    g.aligned = true;
+    g.stream = stride <= STRIDE_MAX && stride >= -STRIDE_MAX;
+    if (g.stream) {
+        g.stride = (s32)stride;
+        g.window &= stride == 0;
+        g.based = like != REG_ZERO && like == g.base && base == 0 && !g.window;
+    } else if (c->hoisted) {
+        return false;
+    }
+    c->g = g;
+    return g.stream;
+}
+
 /* A register that tells turns apart. */
-static u8 find_counter(const struct plan *p, const struct span *s, s32 *step_ret)
+static u8 find_counter(const struct plan *p, const struct plan_span *s, s32 *step_ret)
 {
     for (u8 r = 0; r < 16; r++) {
         s64 off;
@@ -469,33 +316,70 @@ static u8 find_counter(const struct plan *p, const struct span *s, s32 *step_ret
 /* The insn that jumps back to the start of span (n), and nothing in it has called C code: a loop, if it has streams. */
 static void find_streams(struct plan *p, unsigned n)
 {
-    const struct span *s = &p->span[n];
+    const struct plan_span *s = &p->span[n];
     struct xlat *x = p->x;
     struct xlat_loop l = {.start = s->start, .end = s->end, .limit_home = REG_ZERO};
     bool moving = false, found = false;
 
     l.counter = find_counter(p, s, &l.counter_step);
     for (unsigned k = s->first; k < p->n; k++) {
-        struct xlat_group *g = &p->c[k].g;
+        struct plan_candidate *c = &p->c[k];
+        struct xlat_group before = c->g;
 
-        if (!p->c[k].open || !make_stream(p, n, &p->c[k]))
+        if (!c->open || !make_stream(p, n, c))
             continue;
-        if (g->stride && l.counter == XLAT_NONE)
-            g->stream = g->based = false;
-        found |= g->stream;
-        moving |= g->stride != 0;
+        if (c->g.stride && l.counter == XLAT_NONE) {
+            c->g = before;
+            continue;
+        }
+        c->hoisted = false;
+        found = true;
+        moving |= c->g.stride != 0;
     }
     if (!moving)
         l.counter = XLAT_NONE;
     for (unsigned k = s->first; k < p->n; k++) {
-        if (!p->c[k].open)
+        if (!p->c[k].open || p->c[k].hoisted) {
+            p->c[k].open = false;
             continue;
+        }
         p->c[k].open &= !found;
         p->c[k].g.loop = found ? x->nloops : XLAT_NONE;
         p->c[k].g.aligned &= found;
     }
     if (found)
         x->loop[x->nloops++] = l;
+}
+
+/* Span (n) has a known number of turns: what it accesses in all of them is checked before it, or before the loop around it. */
+static void hoist_counted(struct plan *p, unsigned n)
+{
+    const struct plan_span *s = &p->span[n];
+    struct xlat *x = p->x;
+
+    for (unsigned k = s->first; k < p->n; k++) {
+        struct plan_candidate *c = &p->c[k];
+        struct xlat_group *g = &c->g;
+
+        if (!c->open)
+            continue;
+        g->loop = x->nloops;
+        c->hoisted = locate(s, c->base, c, g) && !(s->loose & (BIT(g->base) | BIT(g->index)));
+        c->open = c->hoisted && c->outer != XLAT_NONE;
+        if (!c->hoisted)
+            continue;
+        g->stream = g->aligned = true;
+        g->based = c->base != REG_ZERO && c->base == g->base && !g->window;
+    }
+    x->loop[x->nloops++] = (struct xlat_loop){.start = s->start,
+                                              .end = s->end,
+                                              .counter = XLAT_NONE,
+                                              .counted = true,
+                                              .limit_home = REG_ZERO};
+    for (u8 r = 0; r < REG_COUNT; r++)
+        p->reg[r].off += p->sweep[r];
+    memset(p->sweep, 0, sizeof(p->sweep));
+    p->turns = 0;
 }
 
 /* Number what is worth it; the rest is checked access by access. */
@@ -506,7 +390,7 @@ static void number(struct plan *p)
     bool windowed = false;
 
     for (unsigned k = 0; k < p->n; k++) {
-        const struct candidate *c = &p->c[k];
+        const struct plan_candidate *c = &p->c[k];
 
         to[k] = XLAT_NONE;
         if (((c->g.members < 2 || c->key.ranged) && !c->g.stream) || x->ngroups == XLAT_GROUPS)
@@ -534,65 +418,12 @@ static void number(struct plan *p)
     }
 }
 
-/* The insn at page offset (off), or XLAT_NONE. */
-static u8 insn_at(const struct xlat *x, s64 off)
-{
-    for (unsigned i = 0; i < x->b->count; i++) {
-        if (x->b->insn[i].off == off)
-            return (u8)i;
-    }
-    return XLAT_NONE;
-}
-
-/* Insn (i) jumps back to (start): may that be a loop? Loops without others in them, and one that is the block. */
-static void add_span(struct plan *p, u8 start, u8 i)
-{
-    if (p->nspans == XLAT_LOOPS || p->x->flags[start].before)
-        return;
-    for (unsigned k = 0; k < p->nspans; k++) {
-        if (start <= p->span[k].end && (start || !p->span[k].start))
-            return;
-    }
-    p->span[p->nspans++] = (struct span){.start = start, .end = i};
-}
-
-static void find_spans(struct plan *p)
-{
-    const struct xlat *x = p->x;
-
-    for (unsigned i = 0; i < x->b->count; i++) {
-        u8 start;
-
-        if (x->kind[i] != XLAT_JCC && x->kind[i] != XLAT_JMP)
-            continue;
-        start = insn_at(x, (s64)x->b->insn[i].imm);
-        if (start <= i)
-            add_span(p, start, (u8)i);
-    }
-}
-
-/* The first turn of span (n) begins. What registers hold that any turn writes is not known. */
-static void begin_span(struct plan *p, unsigned n)
-{
-    struct span *s = &p->span[n];
-    struct value before[REG_COUNT];
-
-    memcpy(before, p->reg, sizeof(before));
-    for (unsigned i = s->start; i <= s->end && s->start; i++)
-        step(p, i);
-    for (u8 r = 0; r < REG_COUNT; r++) {
-        if (p->reg[r].id != before[r].id || p->reg[r].off != before[r].off)
-            forget(p, r);
-    }
-    memcpy(s->reg, p->reg, sizeof(s->reg));
-    s->first = p->n;
-    p->in |= BIT(n);
-}
-
 static void end_span(struct plan *p, unsigned n)
 {
     p->in &= ~BIT(n);
-    if (!p->span[n].dead)
+    if (p->span[n].turns)
+        hoist_counted(p, n);
+    else if (!p->span[n].dead)
         find_streams(p, n);
 }
 
@@ -602,13 +433,13 @@ static void plan_insn(struct plan *p, unsigned i)
 
     for (unsigned n = p->nspans; n--;) {
         if (p->span[n].start == i)
-            begin_span(p, n);
+            plan_begin_span(p, n);
     }
     if (operand_request(p, i, &r))
         place(p, i, ACCESS_OPERAND, &r);
     if (stack_request(p, i, &r))
         place(p, i, ACCESS_STACK, &r);
-    if (!step(p, i)) {
+    if (!plan_step(p, i)) {
         close_all(p);
         for (unsigned n = 0; n < p->nspans; n++)
             p->span[n].dead |= (p->in & BIT(n)) != 0;
@@ -625,7 +456,7 @@ void xlat_plan(struct xlat *x)
 
     for (unsigned r = 0; r < REG_COUNT; r++)
         p.reg[r].id = (u16)r;
-    find_spans(&p);
+    plan_find_spans(&p);
     for (unsigned i = 0; i < x->b->count; i++)
         plan_insn(&p, i);
     number(&p);

@@ -98,6 +98,7 @@ struct xlat_group {
     u8 home;      /* the host register that holds its delta in the loop, or REG_ZERO: a slot does */
     u8 loop;      /* the loop that it belongs to, or XLAT_NONE */
     u8 leader;    /* the insn that checks, unless a stream */
+    u8 last;      /* the last insn that relies on it */
     u8 members;
     /* Of a stream, or (aligned): the first byte, off registers as they are at the start of a turn. */
     u8 base, index, scale, seg;
@@ -115,6 +116,7 @@ _Static_assert(XLAT_GROUPS <= ARRAY_SIZE(((struct cpu_jit *)0)->delta), "each ha
 struct xlat_loop {
     u8 start, end;
     u8 counter; /* the register whose value says when streams must be checked again, or XLAT_NONE */
+    bool counted; /* it always makes the same number of turns, and not many */
     s32 counter_step;
     u8 limit_home; /* the host register that holds the value it must not have then, or REG_ZERO: a slot does */
     u8 borrowed
