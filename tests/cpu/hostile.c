@@ -311,5 +311,6 @@ int main(void)
     test_endless_change();
     test_no_ram();
     test_recursion();
+    op_destroy();
     return tap_done();
 }

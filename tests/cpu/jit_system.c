@@ -163,5 +163,6 @@ int main(void)
     }
     test_cpuid();
     test_held();
+    op_destroy();
     return tap_done();
 }

@@ -249,10 +249,11 @@ static u8 vec_key(const struct decoded *d)
 /* A REX prefix that another one or a legacy prefix follows: legal, without effect, and nothing that anybody emits. */
 static bool odd_prefixes(const struct decoded *d)
 {
-    u8 next = d->bytes[d->prefix_len + 1];
+    u8 next;
 
-    if (!d->rex)
+    if (!d->rex) /* else there are bytes after it */
         return false;
+    next = d->bytes[d->prefix_len + 1];
     return (next & 0xf0) == 0x40 || next == 0x66 || next == 0x67 || (next & 0xe7) == 0x26 ||
            (next & 0xfe) == 0x64 || next == 0xf0 || (next & 0xfe) == 0xf2;
 }
