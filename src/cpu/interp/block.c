@@ -19,8 +19,9 @@
  *
  * Most code runs a few times only. So what may be translated one day starts as a short block, up to
  * the first branch, in an arena of its own, which is small and is emptied when it is full. A block that turns
- * out to be hot is made anew by block_extend(), as long as it can be, in the other arena, where all others live too. That
- * one is emptied together with all translations.
+ * out to be hot is made anew by block_extend(), as long as it can be, in the lasting arena, where all others live too. That
+ * one is emptied together with all translations. Code that is decoded for the SEEN_ENOUGHth time, since its block went
+ * with the arena each time before it got hot, as in a program that is started again and again, goes to an arena of its own.
  *
  * It all belongs to one vCPU; no lock.
  */
@@ -36,12 +37,18 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ARENA_SIZE (32ul << 20)
-#define SHORT_SIZE   (8ul << 20)
 #define ARENA_CHUNK (1ul << 20) /* made present at once */
-#define HASH_SIZE 65536u
-#define JUMP_SIZE    4096u
-#define QUIET        512
+#define HASH_SIZE   65536u
+#define JUMP_SIZE   4096u
+#define QUIET       512
+#define SEEN_BITS   18
+#define SEEN_ENOUGH 4
+
+static const size_t arena_size[BLOCK_HOMES] = {
+    [BLOCK_SHORT] = 8ul << 20,
+    [BLOCK_KEPT] = 24ul << 20,
+    [BLOCK_LASTING] = 32ul << 20,
+};
 
 struct jump {
     u64 rip;
@@ -57,7 +64,8 @@ struct arena {
 };
 
 struct block_cache {
-    struct arena shorts, full;
+    struct arena arena[BLOCK_HOMES];
+    u8 seen[1u << SEEN_BITS];   /* by hash: how often code was decoded into short blocks */
     struct decode_forms *forms; /* NULL: no memory was left for it */
     struct block *hash[HASH_SIZE];
     struct jump jump[JUMP_SIZE];
@@ -80,9 +88,11 @@ int block_cache_create(struct block_cache **ret)
 
     if (!bc)
         return -ENOMEM;
-    if (arena_create(&bc->shorts, SHORT_SIZE) || arena_create(&bc->full, ARENA_SIZE)) {
-        block_cache_free(bc);
-        return -ENOMEM;
+    for (unsigned i = 0; i < BLOCK_HOMES; i++) {
+        if (arena_create(&bc->arena[i], arena_size[i])) {
+            block_cache_free(bc);
+            return -ENOMEM;
+        }
     }
     decode_forms_create(&bc->forms);
     *ret = bc;
@@ -93,10 +103,10 @@ void block_cache_free(struct block_cache *bc)
 {
     if (!bc)
         return;
-    if (bc->shorts.base)
-        munmap(bc->shorts.base, bc->shorts.size);
-    if (bc->full.base)
-        munmap(bc->full.base, bc->full.size);
+    for (unsigned i = 0; i < BLOCK_HOMES; i++) {
+        if (bc->arena[i].base)
+            munmap(bc->arena[i].base, bc->arena[i].size);
+    }
     decode_forms_free(bc->forms);
     free(bc);
 }
@@ -106,22 +116,23 @@ void block_cache_flush(struct cpu *c)
     struct block_cache *bc = c->blocks;
 
     tlb_unlink(c);
-    bc->shorts.used = bc->full.used = 0;
+    for (unsigned i = 0; i < BLOCK_HOMES; i++)
+        bc->arena[i].used = 0;
     memset(bc->hash, 0, sizeof(bc->hash));
     memset(bc->jump, 0, sizeof(bc->jump));
     c->block_epoch++;
     jit_flush(c);
 }
 
-/* Drop the short blocks, and whatever names them. */
-static void shorts_flush(struct cpu *c)
+/* Drop the blocks that live in (home), not the lasting ones', and whatever names them. */
+static void home_flush(struct cpu *c, u8 home)
 {
     struct block_cache *bc = c->blocks;
     struct block **p, *b;
 
     for (unsigned i = 0; i < HASH_SIZE; i++) {
         for (p = &bc->hash[i]; (b = *p) != NULL;) {
-            if (b->lasting) {
+            if (b->home != home) {
                 b->link[0] = b->link[1] = NULL;
                 p = &b->hash_next;
             } else {
@@ -130,22 +141,22 @@ static void shorts_flush(struct cpu *c)
         }
     }
     memset(bc->jump, 0, sizeof(bc->jump));
-    bc->shorts.used = 0;
+    bc->arena[home].used = 0;
     c->block_epoch++;
 }
 
 /* (room) for the insns and bytes of a block; empties the arena when it is full. */
-static struct block *arena_take(struct cpu *c, unsigned room, bool lasting)
+static struct block *arena_take(struct cpu *c, unsigned room, u8 home)
 {
-    struct arena *a = lasting ? &c->blocks->full : &c->blocks->shorts;
+    struct arena *a = &c->blocks->arena[home];
     size_t size = ALIGN_UP(sizeof(struct block), 16) + 16 * (size_t)room;
     struct block *b;
 
     if (a->used + size > a->size) {
-        if (lasting)
+        if (home == BLOCK_LASTING)
             block_cache_flush(c);
         else
-            shorts_flush(c);
+            home_flush(c, home);
     }
     if (a->used + size > a->present) {
         madvise(a->base + a->present, ARENA_CHUNK, MADV_POPULATE_WRITE);
@@ -156,11 +167,24 @@ static struct block *arena_take(struct cpu *c, unsigned room, bool lasting)
     return b;
 }
 
+static u64 hash(gpa_t gpa, u8 key)
+{
+    return (gpa ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull;
+}
+
 static struct block **hash_slot(struct block_cache *bc, gpa_t gpa, u8 key)
 {
-    u64 h = (gpa ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull;
+    return &bc->hash[hash(gpa, key) >> 48];
+}
 
-    return &bc->hash[h >> 48];
+/* Where a short block goes. */
+static u8 short_home(struct block_cache *bc, gpa_t gpa, u8 key)
+{
+    u8 *seen = &bc->seen[hash(gpa, key) >> (64 - SEEN_BITS)];
+
+    if (*seen < SEEN_ENOUGH && ++*seen < SEEN_ENOUGH)
+        return BLOCK_SHORT;
+    return BLOCK_KEPT;
 }
 
 static void unhash(struct cpu *c, struct block *b)
@@ -215,19 +239,20 @@ static struct block *block_make(struct cpu *c, const struct tlb_fetch *f, gpa_t 
                                 bool lasting, struct block *old)
 {
     unsigned room = (unsigned)((count + 1) * sizeof(*insn) + len + 15) / 16;
-    bool again = old && old->room >= room && !old->code && (old->lasting || !lasting);
+    bool again = old && old->room >= room && !old->code && (old->home == BLOCK_LASTING || !lasting);
     struct block *b, **slot;
-    u8 *copy;
+    u8 *copy, home;
 
     if (old && !again)
         unhash(c, old);
-    b = again ? old : arena_take(c, room, lasting);
+    home = again ? old->home : lasting ? BLOCK_LASTING : short_home(c->blocks, gpa, c->block_key);
+    b = again ? old : arena_take(c, room, home);
     copy = (u8 *)&b->insn[count + 1];
     *b = (struct block){
         .hash_next = again ? old->hash_next : NULL,
         .gpa = gpa,
         .key = c->block_key,
-        .lasting = again ? old->lasting : lasting,
+        .home = home,
         .room = again ? old->room : (u16)room,
         .count = (u16)count,
         .len = (u16)len,
@@ -240,8 +265,11 @@ static struct block *block_make(struct cpu *c, const struct tlb_fetch *f, gpa_t 
         .link_epoch = c->link_epoch,
     };
     memcpy(b->insn, insn, count * sizeof(*insn));
-    b->insn[count] = (struct insn){.op = op_continue, .off = (u16)(b->off + len), .base = REG_ZERO,
-                                   .index = REG_ZERO, .seg = SEG_NONE};
+    b->insn[count] = (struct insn){.op = op_continue,
+                                   .off = (u16)(b->off + len),
+                                   .base = REG_ZERO,
+                                   .index = REG_ZERO,
+                                   .seg = SEG_NONE};
     memcpy(b->bytes, bytes, len);
     c->stats.blocks_built++;
     if (again)
@@ -329,7 +357,7 @@ bool block_extend(struct cpu *c, struct block **b, struct decoded *keep)
     struct tlb_fetch f = {
         .host = (u8 *)old->host - old->off, .gpa = old->gpa & PAGE_MASK, .slot = old->slot};
 
-    if (crosses ? old->lasting : old->full)
+    if (crosses ? old->home == BLOCK_LASTING : old->full)
         return true;
     /* Links still name it, but it will not count as current, nor be found. */
     old->gen = never_current(old->slot, old->gpa);
@@ -363,8 +391,8 @@ static int crossing_current(struct cpu *c, u64 lin, const struct block *b, bool 
 
     if (rc)
         return rc;
-    *current = !memcmp(b->bytes, b->host, head) &&
-               !memcmp(b->bytes + head, second->host, b->len - head);
+    *current =
+        !memcmp(b->bytes, b->host, head) && !memcmp(b->bytes + head, second->host, b->len - head);
     return OP_NEXT;
 }
 
@@ -423,8 +451,8 @@ int block_find(struct cpu *c, struct block **ret)
     u64 lin = c->rip;
     int rc;
 
-    if (likely(j->rip == c->rip && j->epoch == c->link_epoch && j->key == c->block_key && j->block &&
-               block_current(c, j->block))) {
+    if (likely(j->rip == c->rip && j->epoch == c->link_epoch && j->key == c->block_key &&
+               j->block && block_current(c, j->block))) {
         *ret = j->block;
         return OP_NEXT;
     }

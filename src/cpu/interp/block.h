@@ -11,6 +11,9 @@ struct decoded; /* decode/decode.h */
 #define BLOCK_INSNS 64  /* most insns in a block */
 #define BLOCK_BYTES 512 /* most code bytes in a block */
 
+/* Arenas: of short blocks; of those that were made again and again; of all others. */
+enum block_home { BLOCK_SHORT, BLOCK_KEPT, BLOCK_LASTING, BLOCK_HOMES };
+
 /*
  * A block starts at a guest-physical address and stays in one page, but for a single
  * instruction that crosses into the next page, which is a block of its own (crosses).
@@ -26,20 +29,20 @@ struct block {
     gpa_t gpa;
     u8 key;
     bool crosses, careful;
-    bool full;    /* as long as it can be; else it ends with its first branch at the latest */
-    bool lasting; /* it does not live in the arena of short blocks */
-    u16 room; /* in units of 16 bytes, for (insn) and (bytes) */
+    bool full; /* as long as it can be; else it ends with its first branch at the latest */
+    u8 home;   /* enum block_home: the arena that it lives in */
+    u16 room;  /* in units of 16 bytes, for (insn) and (bytes) */
     u16 count;
-    u16 len;             /* code bytes */
-    u16 off;             /* offset of the first byte in its page */
+    u16 len; /* code bytes */
+    u16 off; /* offset of the first byte in its page */
     u32 gen, recheck;
     struct mem_page *page;
     struct mem_slot *slot;
-    const u8 *host;      /* the code in guest RAM */
-    u8 *bytes;           /* the code as it was decoded */
+    const u8 *host;        /* the code in guest RAM */
+    u8 *bytes;             /* the code as it was decoded */
     struct jit_code *code; /* its translation, or NULL */
-    u32 heat;            /* how often it was about to be run without one */
-    u32 quiet;           /* careful: how often in a row it was found unchanged */
+    u32 heat;              /* how often it was about to be run without one */
+    u32 quiet;             /* careful: how often in a row it was found unchanged */
     /* Successors by linear address: good while link_epoch equals the vCPU's. */
     u32 link_epoch;
     unsigned link_victim;

@@ -7,8 +7,8 @@
 #include "cpu/jit/jit.h"
 #include "cpu/mmu/tlb.h"
 
-#define JIT_CODE_SIZE (24u << 20) /* half for hot code, half for what is rarely run */
-#define JIT_META_SIZE (12u << 20)
+#define JIT_CODE_SIZE (48u << 20) /* half for hot code, half for what is rarely run */
+#define JIT_META_SIZE (24u << 20)
 
 /* Offsets from GS. */
 #define GS(field)     ((u32)offsetof(struct cpu, field))
