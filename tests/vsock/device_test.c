@@ -2,6 +2,10 @@
 // The virtio-vsock device between a host context and a driver: layouts, features, bad rings, resets.
 #include "seat.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+
 #define BOTH                                                                                       \
     (BIT(VIRTIO_VSOCK_F_STREAM) | BIT(VIRTIO_VSOCK_F_SEQPACKET) |                                  \
      BIT(VIRTIO_VSOCK_F_NO_IMPLIED_STREAM))
@@ -206,6 +210,82 @@ static void test_bad_packets(struct seat *s)
     ok(virtio_device_live(s->dev), "the device survives all that");
 }
 
+/* A host's socket with more sent to the guest than its buffers hold: end[1]. */
+static int held(struct seat *s, sock *end[2])
+{
+    int unsent = -1;
+
+    seat_start(s, BOTH, 1, 1, 3776);
+    if (!connect_ends(s, SOCK_STREAM, true, end))
+        return -1;
+    s->rx_slots = 0; /* no more buffers after those that are posted */
+    if (do_send(end[1], big, 60000, MSG_DONTWAIT) != 60000 ||
+        uvirt_vsock_ioctl(end[1], TIOCOUTQ, &unsent))
+        return -1;
+    return unsent;
+}
+
+static void linger(sock *s, int seconds)
+{
+    struct linger l = {1, seconds};
+
+    uvirt_vsock_setsockopt(s, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+}
+
+static u64 monotonic_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+}
+
+/* The guest takes what comes, until told to stop. */
+static atomic_bool taken;
+
+static void *take(void *opaque)
+{
+    struct seat *s = opaque;
+
+    s->rx_slots = RX_SLOTS;
+    while (!atomic_load(&taken)) {
+        seat_post(s);
+        seat_run(s);
+    }
+    return NULL;
+}
+
+static void test_linger(struct seat *s)
+{
+    pthread_t thread;
+    sock *end[2];
+    int unsent = held(s, end), left = -1;
+    u64 start;
+
+    ok(unsent > 0 && unsent <= 60000, "SIOCOUTQ: %d bytes wait for the guest's buffers", unsent);
+    linger(end[1], 1);
+    start = monotonic_ns();
+    uvirt_vsock_close(end[1]);
+    ok(monotonic_ns() - start >= 1000000000,
+       "close() with SO_LINGER waits a second for them in vain");
+    uvirt_vsock_close(end[0]);
+    s->rx_slots = RX_SLOTS;
+    seat_run(s);
+
+    if (!ok(held(s, end) > 0, "once more"))
+        return;
+    linger(end[1], 3600);
+    pthread_create(&thread, NULL, take, s);
+    uvirt_vsock_close(end[1]);
+    atomic_store(&taken, true);
+    pthread_join(thread, NULL);
+    seat_run(s);
+    uvirt_vsock_ioctl(end[0], FIONREAD, &left);
+    is_u64(left, 60000, "close() with SO_LINGER comes back when the guest has them");
+    uvirt_vsock_close(end[0]);
+    seat_run(s);
+}
+
 static void test_bad_rings(struct seat *s)
 {
     u32 id, len;
@@ -347,6 +427,9 @@ int main(void)
     seat_open(&s, true, true, BOTH);
     test_layouts(&s, 0, "marker");
     test_marker_room(&s);
+    seat_close(&s);
+    seat_open(&s, false, false, BOTH);
+    test_linger(&s);
     seat_close(&s);
     return tap_done();
 }
