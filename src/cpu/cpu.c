@@ -22,6 +22,10 @@ static size_t cpu_size(void)
     return ALIGN_UP(sizeof(struct cpu) + TLB_VIEWS * sizeof(struct tlb), (size_t)PAGE_SIZE);
 }
 
+/* LeakSanitizer looks for pointers in mappings that it is told of. NULL without it. */
+void __lsan_register_root_region(const void *p, size_t size) __attribute__((weak));
+void __lsan_unregister_root_region(const void *p, size_t size) __attribute__((weak));
+
 /* A vCPU and its TLB, zeroed: at a low address if there is room, where translated code reaches it best (jit/asm.h). */
 static struct cpu *cpu_alloc(void)
 {
@@ -30,7 +34,18 @@ static struct cpu *cpu_alloc(void)
 
     if (p == MAP_FAILED)
         p = mmap(NULL, cpu_size(), prot, flags, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    if (p == MAP_FAILED)
+        return NULL;
+    if (__lsan_register_root_region)
+        __lsan_register_root_region(p, cpu_size());
+    return p;
+}
+
+static void cpu_unmap(struct cpu *c)
+{
+    if (__lsan_unregister_root_region)
+        __lsan_unregister_root_region(c, cpu_size());
+    munmap(c, cpu_size());
 }
 
 int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem,
@@ -65,7 +80,7 @@ int cpu_create(struct cpu **ret, struct cpu_world *world, struct mem *mem,
 free_cpu:
     block_cache_free(c->blocks);
     stlb_free(c);
-    munmap(c, cpu_size());
+    cpu_unmap(c);
     return rc;
 }
 
@@ -79,7 +94,7 @@ void cpu_free(struct cpu *c)
     stlb_free(c);
     free(c->cpuid);
     free(c->amx.tile);
-    munmap(c, cpu_size());
+    cpu_unmap(c);
 }
 
 static void reset_segments(struct cpu *c)

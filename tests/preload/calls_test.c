@@ -151,7 +151,7 @@ static int spawned(void)
 
 static void spawns(const char *name)
 {
-    char *argv[] = {(char *)name, (char *)"spawned", NULL}, *cat[] = {(char *)"cat", NULL};
+    char *argv[] = {(char *)name, (char *)"spawned", NULL};
     struct iovec iov = {(char[16]){0}, 16};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
     posix_spawn_file_actions_t act;
@@ -171,16 +171,33 @@ static void spawns(const char *name)
     ok(vm_name(fd[0], true).svm_family == AF_VSOCK, "the parent's is still there");
     close2(fd);
     posix_spawn_file_actions_destroy(&act);
+}
+
+/* A sanitizer's run-time library, which the preloaded library then needs, is in programs of ours only. */
+void __asan_init(void) __attribute__((weak));
+void __tsan_init(void) __attribute__((weak));
+
+static void cat(void)
+{
+    char *argv[] = {(char *)"cat", NULL}, back[4];
+    posix_spawn_file_actions_t act;
+    int fd[2], status;
+    pid_t pid;
+
+    if (__asan_init || __tsan_init) {
+        skip("cat is not built with a sanitizer", "cat between two vsocks");
+        return;
+    }
     vm_pair(SOCK_STREAM, fd);
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, fd[0], 0);
     posix_spawn_file_actions_adddup2(&act, fd[0], 1);
     posix_spawn_file_actions_addclose(&act, fd[1]);
-    ok(!posix_spawnp(&pid, "cat", &act, NULL, cat, environ) && send(fd[1], "meow", 4, 0) == 4 &&
-           !shutdown(fd[1], SHUT_WR) && recv(fd[1], iov.iov_base, 4, MSG_WAITALL) == 4 &&
-           waitpid(pid, &status, 0) == pid && !status,
+    ok(!posix_spawnp(&pid, "cat", &act, NULL, argv, environ) && !close(fd[0]) &&
+           send(fd[1], "meow", 4, 0) == 4 && !shutdown(fd[1], SHUT_WR) &&
+           recv(fd[1], back, 4, MSG_WAITALL) == 4 && waitpid(pid, &status, 0) == pid && !status,
        "cat, which knows nothing of sockets, between two vsocks");
-    close2(fd);
+    close(fd[1]);
     posix_spawn_file_actions_destroy(&act);
 }
 
@@ -374,6 +391,7 @@ int main(int argc, char **argv)
     files();
     closing(dir);
     spawns(argv[0]);
+    cat();
     signals();
     modes();
     memory();
