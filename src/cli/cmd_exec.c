@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <asm/unistd.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -48,7 +49,8 @@ static int set_vsock(void *opaque, const char *value, const char **why)
 
 static const struct cli_option options[] = {
     {"kvm", NULL, "give PROGRAM the KVM API on the software CPU as /dev/kvm", set_kvm},
-    {"vsock", "DIR", "give PROGRAM AF_VSOCK sockets, which reach the programs and VMs of DIR", set_vsock},
+    {"vsock", "DIR", "give PROGRAM AF_VSOCK sockets, which reach the programs and VMs of DIR",
+     set_vsock},
     {0},
 };
 
@@ -123,8 +125,9 @@ static int set_environment(const struct exec_options *o)
     if (stat(dir, &st) || !S_ISDIR(st.st_mode))
         return cli_error("exec --vsock %s: not a directory (accepted: a directory)", o->vsock);
     if (strlen(dir) > VSOCK_DIR_MAX)
-        return cli_error("exec --vsock %s: too long for the names of sockets (accepted: at most %d bytes)",
-                         dir, VSOCK_DIR_MAX);
+        return cli_error(
+            "exec --vsock %s: too long for the names of sockets (accepted: at most %d bytes)", dir,
+            VSOCK_DIR_MAX);
     if (access(dir, W_OK | X_OK))
         return cli_error("exec --vsock %s: %s (accepted: a directory that can be written to)", dir,
                          strerror(errno));
@@ -142,8 +145,9 @@ static int forbid_kernel_vsock(void)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 6),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 7),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~__X32_SYSCALL_BIT),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),

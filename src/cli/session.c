@@ -313,11 +313,19 @@ static bool is_terminating(int sig)
     return sig == SIGTERM || sig == SIGINT || sig == SIGQUIT || sig == SIGHUP;
 }
 
+/* The guest has stood still meanwhile: what it owes an answer to counts from now. */
+static void wait_anew(struct session *s)
+{
+    if (s->answer_ns)
+        s->answer_ns = now_ns() + ANSWER_NS;
+}
+
 static void take_signal(struct session *s, int sig)
 {
     unsigned short cols, rows;
 
     if (sig == SIGCONT) {
+        wait_anew(s);
         if (s->cfg.tty && s->started)
             term_raw(STDIN_FILENO, false);
         return;
@@ -426,8 +434,10 @@ static void step(struct session *s, struct pollfd p[NR_FDS], int timeout)
         read_input(s);
     if (p[FD_SIGNALS].revents)
         take_signals(s);
-    if (p[FD_CONTROL].revents)
+    if (p[FD_CONTROL].revents) {
         s->cfg.control(s->cfg.control_opaque);
+        wait_anew(s);
+    }
     if (s->end_ns && s->end_ns <= now_ns())
         session_stop(s, 0);
 }

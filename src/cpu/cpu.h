@@ -316,7 +316,7 @@ struct cpu_answer {
     u64 pad;
 };
 
-/* What translated code reaches through GS beside the architectural state. jit/ owns it. */
+/* What translated code reaches beside the architectural state. jit/ owns it. */
 struct cpu_jit {
     u64 self;               /* the CPU's own address */
     const void *enter_at;

@@ -69,36 +69,22 @@ PRELOAD_EXPORT int dup2(int fd, int to)
     return fd == to ? LIBC(dup2)(fd, to) : dup3(fd, to, 0);
 }
 
-static int fcntl_any(int fd, int command, void *arg)
+PRELOAD_EXPORT int fcntl(int fd, int command, ...)
 {
-    int rc = LIBC(fcntl64)(fd, command, arg);
+    va_list ap;
+    void *arg;
+    int rc;
 
+    va_start(ap, command);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    rc = LIBC(fcntl64)(fd, command, arg);
     if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
         vsk_note(rc);
     return rc;
 }
 
-PRELOAD_EXPORT int fcntl(int fd, int command, ...)
-{
-    va_list ap;
-    void *arg;
-
-    va_start(ap, command);
-    arg = va_arg(ap, void *);
-    va_end(ap);
-    return fcntl_any(fd, command, arg);
-}
-
-PRELOAD_EXPORT int fcntl64(int fd, int command, ...)
-{
-    va_list ap;
-    void *arg;
-
-    va_start(ap, command);
-    arg = va_arg(ap, void *);
-    va_end(ap);
-    return fcntl_any(fd, command, arg);
-}
+PRELOAD_EXPORT int fcntl64(int fd, int command, ...) __attribute__((alias("fcntl")));
 
 static void close_ours(unsigned first, unsigned last)
 {

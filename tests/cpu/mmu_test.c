@@ -2,43 +2,11 @@
 // Page-table walks in every paging form: translations, rights, error codes, A and D bits.
 
 #include "cpu/mmu/walk.h"
-#include "cpu/world.h"
-#include "tap.h"
+#include "paged_cpu.h"
 
-#include <sys/mman.h>
-
-#define RAM_SIZE (64ul << 20)
 #define ROOT 0x10000ull
 
-#define P BIT(0)
-#define W BIT(1)
-#define U BIT(2)
-#define A BIT(5)
-#define D BIT(6)
-#define PS BIT(7)
-#define G BIT(8)
-#define XD BIT(63)
-
-static struct mem *mem;
-static struct cpu *c;
-static u8 *ram;
-
-static int bus_read(struct cpu *cpu, gpa_t gpa, void *buf, unsigned size)
-{
-    memset(buf, 0xee, size);
-    return OP_NEXT;
-}
-
-static const struct cpu_bus bus = {.mmio_read = bus_read};
-
-static void put64(gpa_t at, u64 v) { memcpy(ram + at, &v, 8); }
 static void put32(gpa_t at, u32 v) { memcpy(ram + at, &v, 4); }
-static u64 get64(gpa_t at)
-{
-    u64 v;
-    memcpy(&v, ram + at, 8);
-    return v;
-}
 
 static void control(u64 cr0, u64 cr4, u64 efer, u64 cr3)
 {
@@ -254,13 +222,8 @@ static void test_alignment(void)
 
 int main(void)
 {
-    struct cpu_world *world;
-
-    ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mem_create(&mem) || mem_slot_set(mem, 0, 0, RAM_SIZE, ram, 0) || cpu_world_create(&world) ||
-        cpu_create(&c, world, mem, &bus, NULL))
+    if (!paged_open(false))
         return 1;
-    cpu_world_enter(c);
     test_no_paging();
     test_32bit();
     test_pae();
@@ -268,9 +231,6 @@ int main(void)
     test_rights();
     test_access();
     test_alignment();
-    cpu_world_leave(c);
-    cpu_free(c);
-    cpu_world_free(world);
-    mem_free(mem);
+    paged_close();
     return tap_done();
 }

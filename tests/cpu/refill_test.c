@@ -9,33 +9,18 @@
 
 #include "cpu/interp/block.h"
 #include "cpu/mmu/stlb.h"
-#include "cpu/world.h"
 #include "rand.h"
-#include "tap.h"
+#include "paged_cpu.h"
 
-#include <sys/mman.h>
-
-#define RAM_SIZE (64ul << 20)
-#define REGIONS  4
-#define PAGES    (REGIONS * 512)
-#define LIN      0x7f0000000000ull
-
-#define P  BIT(0)
-#define W  BIT(1)
-#define U  BIT(2)
-#define A  BIT(5)
-#define D  BIT(6)
-#define PS BIT(7)
+#define REGIONS 4
+#define PAGES   (REGIONS * 512)
+#define LIN     0x7f0000000000ull
 
 #define ROOT   0x1000
 #define PDPT   0x2000
 #define PD     0x3000
 #define TABLE  0x4000       /* REGIONS of them */
 #define MEMORY 0x1000000ull /* where pages lie: 32 MiB */
-
-static struct mem *mem;
-static struct cpu *c;
-static u8 *ram;
 
 static u64 *entry(gpa_t table, u64 n)
 {
@@ -244,20 +229,10 @@ static void test_ahead(void)
 
 int main(void)
 {
-    struct cpu_world *world;
-    struct cpu_cpuid_entry e[CPU_CPUID_MAX];
-    int n;
-
-    ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mem_create(&mem) || mem_slot_set(mem, 0, 0, RAM_SIZE, ram, 0) || cpu_world_create(&world) ||
-        cpu_create(&c, world, mem, &(struct cpu_bus){0}, NULL))
-        return 1;
-    n = cpu_cpuid_supported(e, ARRAY_SIZE(e));
-    if (n < 0 || cpu_cpuid_set(c, e, (unsigned)n))
+    if (!paged_open(true))
         return 1;
     for (gpa_t at = 0; at < RAM_SIZE; at += BIT(MEM_CHUNK_SHIFT))
         mem_populate(mem_slot_find(mem, at), at);
-    cpu_world_enter(c);
     c->cr0 = CR0_PE | CR0_ET | CR0_PG | CR0_WP;
     c->cr4 = CR4_PAE;
     c->efer = EFER_LME | EFER_LMA | EFER_NXE;
@@ -269,9 +244,6 @@ int main(void)
     test_refills();
     test_runs();
     test_ahead();
-    cpu_world_leave(c);
-    cpu_free(c);
-    cpu_world_free(world);
-    mem_free(mem);
+    paged_close();
     return tap_done();
 }

@@ -9,20 +9,7 @@
 
 #include "cpu/interp/block.h"
 #include "cpu/mmu/stlb.h"
-#include "cpu/world.h"
-#include "tap.h"
-
-#include <sys/mman.h>
-
-#define RAM_SIZE (64ul << 20)
-
-#define P  BIT(0)
-#define W  BIT(1)
-#define U  BIT(2)
-#define A  BIT(5)
-#define D  BIT(6)
-#define PS BIT(7)
-#define G  BIT(8)
+#include "paged_cpu.h"
 
 #define NOFLUSH BIT(63)
 #define CODE    0x9000ull     /* instructions run from here, in every address space */
@@ -31,30 +18,6 @@
 #define BIG     (REGION + 0x600000) /* a large page */
 #define OLD     0x1000000ull        /* where they lead: 0x11 is read there, */
 #define NEW     0x1400000ull        /* 0x22 there */
-
-static struct mem *mem;
-static struct cpu *c;
-static u8 *ram;
-
-/* No RAM there. */
-static int bus_read(struct cpu *cpu, gpa_t gpa, void *buf, unsigned size)
-{
-    memset(buf, 0xee, size);
-    return OP_NEXT;
-}
-
-static const struct cpu_bus bus = {.mmio_read = bus_read};
-
-static void put64(gpa_t at, u64 v)
-{
-    memcpy(ram + at, &v, 8);
-}
-static u64 get64(gpa_t at)
-{
-    u64 v;
-    memcpy(&v, ram + at, 8);
-    return v;
-}
 
 /* Address space (n): its root. The page table of LIN is 0x3000 after it. */
 static gpa_t root(unsigned n)
@@ -366,20 +329,10 @@ static void test_stack_window(void)
 
 int main(void)
 {
-    struct cpu_world *world;
-    struct cpu_cpuid_entry e[CPU_CPUID_MAX];
-    int n;
-
-    ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mem_create(&mem) || mem_slot_set(mem, 0, 0, RAM_SIZE, ram, 0) || cpu_world_create(&world) ||
-        cpu_create(&c, world, mem, &bus, NULL))
-        return 1;
-    n = cpu_cpuid_supported(e, ARRAY_SIZE(e));
-    if (n < 0 || cpu_cpuid_set(c, e, (unsigned)n))
+    if (!paged_open(true))
         return 1;
     memset(ram + OLD, 0x11, BIT(21));
     memset(ram + NEW, 0x22, BIT(21));
-    cpu_world_enter(c);
     test_cr3();
     test_invlpg();
     test_invpcid();
@@ -387,9 +340,6 @@ int main(void)
     test_dirty();
     test_refill();
     test_stack_window();
-    cpu_world_leave(c);
-    cpu_free(c);
-    cpu_world_free(world);
-    mem_free(mem);
+    paged_close();
     return tap_done();
 }

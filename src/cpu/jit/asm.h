@@ -8,7 +8,8 @@
 
 /*
  * Host registers while translated code runs: guest RAX … R15 are themselves, but for RSP, which is in
- * HOST_SP, and R9, R10 and R11, which stay in cpu->r. GS points to the CPU; RSP is the host's stack.
+ * HOST_SP, and R9, R10 and R11, which stay in cpu->r. GS points to the CPU, for where it is out of
+ * reach (struct asm_buf); RSP is the host's stack.
  */
 #define HOST_T0 REG_R9  /* scratch: free between instructions */
 #define HOST_T1 REG_R10 /* scratch */

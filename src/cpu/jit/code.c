@@ -12,7 +12,7 @@
 
 #define CHUNK (256u << 10) /* made present at once: far cheaper than page by page */
 
-/* How code at (rx) can address the vCPU, of which (size) bytes are within reach of each other. */
+/* How code at (rx) can address the vCPU at (cpu), both of them some way from the ends of what 32 bits reach. */
 static void note_distance(struct asm_buf *a, uintptr_t cpu, uintptr_t rx)
 {
     s64 distance = (s64)(cpu - rx), reach = (s64)INT32_MAX - (1 << 28);

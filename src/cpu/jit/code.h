@@ -10,7 +10,7 @@
 #define JIT_CODE_SIZE (48u << 20) /* half for hot code, half for what is rarely run */
 #define JIT_META_SIZE (24u << 20)
 
-/* Offsets from GS. */
+/* Offsets from the vCPU, which asm.h's asm_gs_*() take. */
 #define GS(field)     ((u32)offsetof(struct cpu, field))
 #define GS_REG(n)     ((u32)(offsetof(struct cpu, r) + 8 * (n)))
 #define GS_VIEW(view) ((u32)(sizeof(struct cpu) + (view) * sizeof(struct tlb)))

@@ -145,7 +145,7 @@ struct xlat {
     struct xlat_flags flags[BLOCK_INSNS + 1];
     u16 self_in; /* flags live at the block's start */
     unsigned i;  /* the insn being translated */
-    u32 view;    /* GS offset of the TLB view */
+    u32 view;    /* where the TLB view is, from the vCPU */
     u8 live;     /* JIT_LIVE_*: known to be so */
     /* Where the guest's flags are good at this point: neither when they are dead. */
     bool in_reg, in_mem;
